@@ -1,0 +1,101 @@
+"""The t e-process, its interval and what it needs, as functions of arrays.
+
+References
+----------
+Wang, H. and Ramdas, A. (2023). "Anytime-valid t-tests and confidence sequences for Gaussian means
+with unknown variance". arXiv:2310.03722.
+"""
+
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+LARGEST_PHI = 0.95
+MOST_PAIRS = 10_000  # as far as planning looks ahead
+LARGEST_T_SQUARED = 1e200  # stands for infinity: no spread at all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Every prefix of a series: count, mean, sum of squares about it, lag-1 autocorrelation."""
+
+    n: Counts
+    mean: Floats
+    squares: Floats
+    r1: Floats
+
+    def at(self, index: Counts) -> "Moments":
+        """Return the chosen prefixes, in that order."""
+        return Moments(
+            n=self.n[index], mean=self.mean[index], squares=self.squares[index], r1=self.r1[index]
+        )
+
+    @property
+    def variance(self) -> Floats:
+        """Unbiased variance; 0 for a single value."""
+        return self.squares / np.maximum(self.n - 1, 1)
+
+
+def moments(x: Floats) -> Moments:
+    """Compute the moments of every prefix of `x`, shape (n,), from running sums.
+
+    A prefix without spread has r1 = 0. Values are centred on the first one, so that a large common
+    level costs no digits.
+    """
+    n = np.arange(1, x.size + 1)
+    y = x - x[:1]
+    total = np.cumsum(y)
+    mean = total / n
+    squares = np.maximum(np.cumsum(y**2) - n * mean**2, 0.0)
+    products = np.cumsum(np.concatenate([np.zeros_like(y[:1]), y[1:] * y[:-1]]))
+    lagged = products - mean * (2 * total - y - y[:1]) + (n - 1) * mean**2
+    r1 = np.divide(lagged, squares, out=np.zeros_like(mean), where=squares > 0)
+    return Moments(n=n, mean=mean + x[:1], squares=squares, r1=np.clip(r1, -1, 1))
+
+
+def allowance(r1: Floats | float, n: Counts) -> Floats:
+    """Return phi, the allowance for autocorrelation: two standard errors above the estimate."""
+    phi: Floats = np.clip(r1 + 2 / np.sqrt(n), 0.0, LARGEST_PHI)
+    return phi
+
+
+def log_e(t_squared: Floats, n: Floats, df: Floats) -> Floats:
+    """Return log E of Student statistics whose precision is that of `n` observations.
+
+    The likelihood ratio of t with `df` degrees of freedom between a standard normal prior on the
+    standardised mean and a mean of zero. ``df = n - 1`` gives the process of Wang and Ramdas.
+    """
+    x = np.minimum(t_squared, LARGEST_T_SQUARED) / df
+    gain: Floats = np.log1p(x) - np.log1p(x / (1 + n))
+    return (df + 1) / 2 * gain - np.log1p(n) / 2
+
+
+def critical_t(n: Floats, df: Floats, alpha: float) -> Floats:
+    """Return the |t| at which E reaches 1/alpha; infinite where no t does."""
+    ratio = np.exp(2 / (df + 1) * (np.log1p(n) / 2 - log(alpha)))
+    room = 1 - ratio / (1 + n)
+    x = np.divide(ratio - 1, room, out=np.full_like(ratio, np.inf), where=room > 0)
+    return np.sqrt(df * x)
+
+
+def first_decisive(
+    effect: float, r1: float, margin: float, alpha: float, *, after: int, df_per_pair: float = 1.0
+) -> int | None:
+    """Return the smallest n > `after` at which an effect seen at its expected size decides.
+
+    `effect` (>= 0) and `margin` are in standard deviations of one pair; decided is E >= 1/alpha or
+    an interval inside +- `margin`. None where no n up to 10,000 decides.
+    """
+    n = np.arange(after + 1, MOST_PAIRS + 1)
+    size = n.astype(np.float64)
+    phi = allowance(r1, n)
+    scale = np.sqrt((1 + phi) / (1 - phi) / n)
+    critical = critical_t(size, df_per_pair * (size - 1), alpha)
+    decisive = (effect >= critical * scale) | (effect + critical * scale <= margin)
+    return int(n[np.argmax(decisive)]) if decisive.any() else None
