@@ -78,7 +78,7 @@ class Looks:
 
     n: Counts  # pairs
     mean: Floats
-    variance: Floats  # of the mean, were the windows independent
+    error: Floats  # of the mean, with the allowance for autocorrelation
     size: Floats  # pairs this precision amounts to
     df: Floats
     r1: Floats
@@ -115,7 +115,7 @@ def weigh(looks: Looks, *, confidence_level: float, min_pairs: int) -> Evidence:
         return _no_evidence(looks)
     alpha = 1 - confidence_level
     counted = looks.n >= min_pairs
-    log_es = np.where(counted, log_e(_shrunk_t_squared(looks), looks.size, looks.df), 0.0)
+    log_es = np.where(counted, log_e(_t(looks), looks.size, looks.df), 0.0)
     e_values = np.exp(np.clip(log_es, -LARGEST_LOG_E, LARGEST_LOG_E))
     p_value = min(1.0, 1 / float(e_values.max()))
     lows, highs = _running_intersection(looks, counted, alpha)
@@ -166,26 +166,18 @@ def _no_evidence(looks: Looks) -> Evidence:
     )
 
 
-def _shrinkage(phi: Floats) -> Floats:
-    """Return the factor from the variance of a mean of independent windows to that of these."""
-    return (1 + phi) / (1 - phi)
-
-
-def _shrunk_t_squared(looks: Looks) -> Floats:
-    """Return t² after the allowance; no spread at all makes it infinite, no difference zero."""
-    variance = looks.variance * _shrinkage(looks.phi)
-    spread = variance > 0
+def _t(looks: Looks) -> Floats:
+    """Return t; without any spread it is zero or infinite."""
     flat = np.where(looks.mean == 0, 0.0, np.inf)
     with np.errstate(over="ignore"):
-        return np.divide(looks.mean**2, variance, out=flat, where=spread)
+        return np.divide(looks.mean, looks.error, out=flat, where=looks.error > 0)
 
 
 def _running_intersection(looks: Looks, counted: Flags, alpha: float) -> tuple[Floats, Floats]:
     """Intersect the intervals so far; one that would leave nothing is passed over with the rest."""
-    error = np.sqrt(looks.variance * _shrinkage(looks.phi))
     critical = critical_t(looks.size, looks.df, alpha)
-    half = np.where(counted & np.isfinite(critical), critical, np.inf)
-    half = np.multiply(half, error, out=half, where=np.isfinite(half))
+    bounded = counted & np.isfinite(critical)
+    half = np.multiply(critical, looks.error, out=np.full(critical.shape, np.inf), where=bounded)
     lows = np.maximum.accumulate(looks.mean - half)
     highs = np.minimum.accumulate(looks.mean + half)
     kept = np.maximum.accumulate(np.where(lows <= highs, np.arange(lows.size), 0))
@@ -213,7 +205,8 @@ def _needed(looks: Looks, alpha: float, min_pairs: int) -> int | None:
     n = int(looks.n[-1])
     if n < min_pairs:
         return min_pairs - n
-    deviation = sqrt(float(looks.variance[-1] * looks.size[-1]))
+    phi = float(looks.phi[-1])
+    deviation = float(looks.error[-1]) * sqrt(float(looks.size[-1]) * (1 - phi) / (1 + phi))
     total = first_decisive(
         abs(float(looks.mean[-1])) / deviation,
         float(looks.r1[-1]),

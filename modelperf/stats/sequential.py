@@ -72,14 +72,15 @@ def paired(
     both = np.isfinite(a) & np.isfinite(b)
     a, b = a[both], b[both]
     pairs = moments(_differences(a, b))
+    phi = allowance(pairs.r1, pairs.n)
     looks = Looks(
         n=pairs.n,
         mean=pairs.mean,
-        variance=pairs.variance / pairs.n,
+        error=pairs.deviation * np.sqrt((1 + phi) / (1 - phi) / pairs.n),
         size=pairs.n.astype(np.float64),
         df=np.maximum(pairs.n - 1.0, 1.0),
         r1=pairs.r1,
-        phi=allowance(pairs.r1, pairs.n),
+        phi=phi,
         margin=_margins(margin, moments(np.abs(a)).mean, moments(np.abs(b)).mean),
     )
     return weigh(looks, confidence_level=confidence_level, min_pairs=min_pairs)
@@ -212,19 +213,20 @@ def _arrivals(when_a: NDArray[np.generic], when_b: NDArray[np.generic]) -> tuple
 
 def _welch(a: Moments, b: Moments, margin: Floats) -> Looks:
     mean = _differences(a.mean, b.mean)
-    share_a, share_b = a.variance / a.n, b.variance / b.n
-    variance = share_a + share_b
-    spread = variance > 0
-    pooled_df = np.maximum(a.n + b.n - 2.0, 1.0)
-    squares = share_a**2 / np.maximum(a.n - 1, 1) + share_b**2 / np.maximum(b.n - 1, 1)
-    harmonic = 2.0 * a.n * b.n / (a.n + b.n)
+    error_a, error_b = a.deviation / np.sqrt(a.n), b.deviation / np.sqrt(b.n)
+    error = np.hypot(error_a, error_b)
+    spread = error > 0
+    share_a = np.divide(error_a, error, out=np.zeros_like(error), where=spread) ** 2
+    share_b = np.divide(error_b, error, out=np.zeros_like(error), where=spread) ** 2
+    rest = share_a**2 / np.maximum(a.n - 1, 1) + share_b**2 / np.maximum(b.n - 1, 1)
+    phi = np.maximum(allowance(a.r1, a.n), allowance(b.r1, b.n))
     return Looks(
         n=np.minimum(a.n, b.n),
         mean=mean,
-        variance=variance,
-        size=np.divide(a.variance + b.variance, variance, out=harmonic, where=spread),
-        df=np.divide(variance**2, squares, out=pooled_df, where=spread),
+        error=error * np.sqrt((1 + phi) / (1 - phi)),
+        size=np.where(spread, share_a * a.n + share_b * b.n, 2.0 * a.n * b.n / (a.n + b.n)),
+        df=np.divide(1.0, rest, out=np.maximum(a.n + b.n - 2.0, 1.0), where=spread),
         r1=np.maximum(a.r1, b.r1),
-        phi=np.maximum(allowance(a.r1, a.n), allowance(b.r1, b.n)),
+        phi=phi,
         margin=margin,
     )

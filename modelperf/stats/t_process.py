@@ -18,45 +18,50 @@ Flags = NDArray[np.bool_]
 
 LARGEST_PHI = 0.95
 MOST_PAIRS = 10_000  # as far as planning looks ahead
-LARGEST_T_SQUARED = 1e200  # stands for infinity: no spread at all
+LARGEST_T = 1e100  # stands for infinity: no spread at all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moments:
-    """Every prefix of a series: count, mean, sum of squares about it, lag-1 autocorrelation."""
+    """Of every prefix of a series: count, mean, standard deviation, lag-1 autocorrelation."""
 
     n: Counts
     mean: Floats
-    squares: Floats
+    deviation: Floats
     r1: Floats
 
     def at(self, index: Counts) -> "Moments":
         """Return the chosen prefixes, in that order."""
         return Moments(
-            n=self.n[index], mean=self.mean[index], squares=self.squares[index], r1=self.r1[index]
+            n=self.n[index],
+            mean=self.mean[index],
+            deviation=self.deviation[index],
+            r1=self.r1[index],
         )
-
-    @property
-    def variance(self) -> Floats:
-        """Unbiased variance; 0 for a single value."""
-        return self.squares / np.maximum(self.n - 1, 1)
 
 
 def moments(x: Floats) -> Moments:
     """Compute the moments of every prefix of `x`, shape (n,), from running sums.
 
-    A prefix without spread has r1 = 0. Values are centred on the first one, so that a large common
-    level costs no digits.
+    The deviation is the root of the unbiased variance, 0 for a single value; without spread r1 is
+    0. Values are centred on the first one, so that a large common level costs no digits, and scaled
+    by a power of two, so that no square overflows.
     """
     n = np.arange(1, x.size + 1)
-    y = x - x[:1]
+    unit = np.ldexp(1.0, int(np.frexp(np.abs(x).max(initial=0.0))[1]) - 1)
+    y = x / unit - x[:1] / unit
     total = np.cumsum(y)
     mean = total / n
     squares = np.maximum(np.cumsum(y**2) - n * mean**2, 0.0)
     products = np.cumsum(np.concatenate([np.zeros_like(y[:1]), y[1:] * y[:-1]]))
     lagged = products - mean * (2 * total - y - y[:1]) + (n - 1) * mean**2
     r1 = np.divide(lagged, squares, out=np.zeros_like(mean), where=squares > 0)
-    return Moments(n=n, mean=mean + x[:1], squares=squares, r1=np.clip(r1, -1, 1))
+    return Moments(
+        n=n,
+        mean=mean * unit + x[:1],
+        deviation=np.sqrt(squares / np.maximum(n - 1, 1)) * unit,
+        r1=np.clip(r1, -1, 1),
+    )
 
 
 def allowance(r1: Floats | float, n: Counts) -> Floats:
@@ -65,15 +70,16 @@ def allowance(r1: Floats | float, n: Counts) -> Floats:
     return phi
 
 
-def log_e(t_squared: Floats, n: Floats, df: Floats) -> Floats:
+def log_e(t: Floats, n: Floats, df: Floats) -> Floats:
     """Return log E of Student statistics whose precision is that of `n` observations.
 
     The likelihood ratio of t with `df` degrees of freedom between a standard normal prior on the
     standardised mean and a mean of zero. ``df = n - 1`` gives the process of Wang and Ramdas.
     """
-    x = np.minimum(t_squared, LARGEST_T_SQUARED) / df
+    x = np.minimum(np.abs(t), LARGEST_T) ** 2 / df
     gain: Floats = np.log1p(x) - np.log1p(x / (1 + n))
-    return (df + 1) / 2 * gain - np.log1p(n) / 2
+    log_ratio: Floats = (df + 1) / 2 * gain - np.log1p(n) / 2
+    return log_ratio
 
 
 def critical_t(n: Floats, df: Floats, alpha: float) -> Floats:
@@ -81,7 +87,8 @@ def critical_t(n: Floats, df: Floats, alpha: float) -> Floats:
     ratio = np.exp(2 / (df + 1) * (np.log1p(n) / 2 - log(alpha)))
     room = 1 - ratio / (1 + n)
     x = np.divide(ratio - 1, room, out=np.full_like(ratio, np.inf), where=room > 0)
-    return np.sqrt(df * x)
+    t: Floats = np.sqrt(df * x)
+    return t
 
 
 def first_decisive(
