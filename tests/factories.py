@@ -1,0 +1,255 @@
+"""Rows for tests, one factory a model. They write rows as they are: no service runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import factory
+from django.contrib.auth.models import User
+from django.utils import timezone
+from factory.django import DjangoModelFactory
+
+from modelperf.models import (
+    ABTest,
+    Alert,
+    ApiKey,
+    DriftState,
+    LatestPerformance,
+    Machine,
+    MetricRevision,
+    ModelPerformanceMetric,
+    ModelVersion,
+    Policy,
+    Series,
+    TrainingRun,
+)
+from modelperf.models.keys import uuid7
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+ALL_SCOPES = ("read", "write", "train", "triage", "admin")
+
+
+def api_key(
+    *scopes: str, name: str = "tests", machines: Iterable[Machine] = (), **fields: Any
+) -> str:
+    """Store a key and return its text; without scopes it may read."""
+    stored, text = ApiKey.objects.create_key(name=name, scopes=list(scopes or ["read"]), **fields)
+    stored.machines.set(machines)
+    return text
+
+
+class UserFactory(DjangoModelFactory[User]):
+    class Meta:
+        model = User
+
+    username = factory.Sequence(lambda n: f"user{n}")
+
+    @classmethod
+    def _create(cls, model_class: type[User], *args: Any, **kwargs: Any) -> User:
+        return model_class.objects.create_user(*args, **kwargs)
+
+
+class MachineFactory(DjangoModelFactory[Machine]):
+    class Meta:
+        model = Machine
+
+    name = factory.Sequence(lambda n: f"machine {n:04d}")
+    type = "pump"
+    location = "hall 1"
+
+
+class SeriesFactory(DjangoModelFactory[Series]):
+    class Meta:
+        model = Series
+        django_get_or_create = ("machine", "model_type")
+
+    machine = factory.SubFactory(MachineFactory)
+    model_type = "baseline"
+
+
+class ModelVersionFactory(DjangoModelFactory[ModelVersion]):
+    """A version with the series it belongs to; the next number of its series unless given."""
+
+    class Meta:
+        model = ModelVersion
+
+    machine = factory.SubFactory(MachineFactory)
+    model_type = "baseline"
+    is_active = False
+    trained_at = START
+
+    @factory.lazy_attribute
+    def model_version(self) -> int:
+        return (
+            1
+            + ModelVersion.objects.filter(machine=self.machine, model_type=self.model_type).count()
+        )
+
+    @classmethod
+    def _create(cls, model_class: type[ModelVersion], *args: Any, **kwargs: Any) -> ModelVersion:
+        SeriesFactory.create(machine=kwargs["machine"], model_type=kwargs["model_type"])
+        return super()._create(model_class, *args, **kwargs)
+
+
+class _EvaluationFactory(DjangoModelFactory):
+    """What an evaluation and its latest row have in common; `day` moves the window."""
+
+    class Meta:
+        abstract = True
+
+    class Params:
+        day = factory.Sequence(lambda n: n)
+
+    model = factory.SubFactory(ModelVersionFactory, is_active=True)
+    machine = factory.SelfAttribute("model.machine")
+    model_type = factory.SelfAttribute("model.model_type")
+    model_version = factory.SelfAttribute("model.model_version")
+    evaluation_start = factory.LazyAttribute(lambda row: START + timedelta(days=row.day))
+    evaluation_end = factory.LazyAttribute(lambda row: row.evaluation_start + timedelta(days=1))
+    evaluation_date = factory.SelfAttribute("evaluation_end")
+    r_squared = 0.9
+    rmse = 1.5
+    metrics = factory.LazyAttribute(lambda row: {"r_squared": row.r_squared, "rmse": row.rmse})
+    created_at = factory.LazyFunction(timezone.now)
+
+
+class ModelPerformanceMetricFactory(_EvaluationFactory):
+    class Meta:
+        model = ModelPerformanceMetric
+
+
+class LatestPerformanceFactory(_EvaluationFactory):
+    """The latest row of an evaluation: `LatestPerformanceFactory.of(metric)`."""
+
+    class Meta:
+        model = LatestPerformance
+
+    id = factory.LazyFunction(uuid7)
+
+    @classmethod
+    def of(cls, metric: ModelPerformanceMetric) -> LatestPerformance:
+        fields = [field.attname for field in ModelPerformanceMetric._meta.concrete_fields]
+        return LatestPerformance.objects.create(**{name: getattr(metric, name) for name in fields})
+
+
+class MetricRevisionFactory(DjangoModelFactory[MetricRevision]):
+    class Meta:
+        model = MetricRevision
+
+    class Params:
+        metric = factory.SubFactory(ModelPerformanceMetricFactory)
+
+    metric_id = factory.SelfAttribute("metric.id")
+    machine = factory.SelfAttribute("metric.machine")
+    revision = 1
+    values = factory.LazyFunction(lambda: {"metrics": {"r_squared": 0.8}})
+    replaced_at = factory.LazyFunction(timezone.now)
+
+
+class DriftStateFactory(DjangoModelFactory[DriftState]):
+    class Meta:
+        model = DriftState
+
+    model = factory.SubFactory(ModelVersionFactory, is_active=True)
+    metric = "r_squared"
+    rules = factory.LazyFunction(dict)
+    fold = factory.LazyFunction(dict)
+    verdict = factory.LazyFunction(dict)
+    status = "stable"
+    last_evaluation_start = START
+    last_evaluation_end = START + timedelta(days=1)
+    judged_at = factory.LazyFunction(timezone.now)
+
+
+class PolicyFactory(DjangoModelFactory[Policy]):
+    class Meta:
+        model = Policy
+        django_get_or_create = ("model_type",)
+
+    model_type = "baseline"
+
+
+class TrainingRunFactory(DjangoModelFactory[TrainingRun]):
+    """A pending run; `completed`, `failed` and `running` are traits."""
+
+    class Meta:
+        model = TrainingRun
+
+    class Params:
+        running = factory.Trait(training_status="running")
+        completed = factory.Trait(
+            training_status="completed",
+            training_end=START + timedelta(hours=1),
+            model=factory.SubFactory(
+                ModelVersionFactory,
+                machine=factory.SelfAttribute("..machine"),
+                model_type=factory.SelfAttribute("..model_type"),
+            ),
+            model_version=factory.SelfAttribute("model.model_version"),
+        )
+        failed = factory.Trait(
+            training_status="failed",
+            training_end=START + timedelta(hours=1),
+            error_message="no data",
+        )
+
+    machine = factory.SubFactory(MachineFactory)
+    model_type = "baseline"
+    training_start = START
+    training_data_start = START - timedelta(days=365)
+    training_data_end = START
+    reason = "the year is over"
+
+
+class ABTestFactory(DjangoModelFactory[ABTest]):
+    """A running test of two versions of one series."""
+
+    class Meta:
+        model = ABTest
+
+    machine = factory.SubFactory(MachineFactory)
+    model_type = "baseline"
+    test_name = factory.Sequence(lambda n: f"test {n}")
+    model_a = factory.SubFactory(
+        ModelVersionFactory,
+        machine=factory.SelfAttribute("..machine"),
+        model_type=factory.SelfAttribute("..model_type"),
+    )
+    model_b = factory.SubFactory(
+        ModelVersionFactory,
+        machine=factory.SelfAttribute("..machine"),
+        model_type=factory.SelfAttribute("..model_type"),
+    )
+    model_a_version = factory.SelfAttribute("model_a.model_version")
+    model_b_version = factory.SelfAttribute("model_b.model_version")
+    test_start = factory.LazyFunction(timezone.now)
+    test_end = factory.LazyAttribute(lambda test: test.test_start + timedelta(hours=24))
+
+
+class AlertFactory(DjangoModelFactory[Alert]):
+    """An open alert of a series; `fleet` and `resolved` are traits."""
+
+    class Meta:
+        model = Alert
+
+    class Params:
+        fleet = factory.Trait(machine=None, model=None, model_version=None)
+        resolved = factory.Trait(
+            is_resolved=True,
+            state="resolved",
+            resolved_at=factory.LazyFunction(timezone.now),
+            resolved_by="user:tests",
+            resolution_action="fixed",
+        )
+
+    alert_type = "drift_detected"
+    severity = "warning"
+    model = factory.SubFactory(ModelVersionFactory, is_active=True)
+    machine = factory.SelfAttribute("model.machine")
+    model_type = "baseline"
+    model_version = factory.SelfAttribute("model.model_version")
+    condition_key = factory.Sequence(lambda n: f"condition:{n}")
+    alert_timestamp = factory.LazyFunction(timezone.now)
+    alert_message = "The model got worse."
