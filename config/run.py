@@ -1,0 +1,208 @@
+"""`make run`: everything between a fresh clone and a page in the browser, in one process tree.
+
+Makes the secret key, the database and the demo where they are missing, then serves until told to
+stop, and leaves nothing running.
+"""
+
+import argparse
+import contextlib
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import django
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.db import connection
+
+from config import env, postgres
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 35.0  # gunicorn gives running requests 30
+START_LOCK = 0x6D706572  # "mper": one process at a time migrates and loads
+
+
+class NotStartedError(RuntimeError):
+    """The launcher cannot go on; the message says what to do."""
+
+
+def main() -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP; a refusal is one sentence, not a traceback."""
+    arguments = argparse.ArgumentParser(prog="make run", description=__doc__)
+    arguments.add_argument("--empty", action="store_true", help="do not load the demo")
+    empty = arguments.parse_args().empty
+    _stop_on_signals()
+    try:
+        _run(load_demo=not empty)
+    except KeyboardInterrupt:
+        return
+    except (NotStartedError, postgres.PostgresError, ImproperlyConfigured) as error:
+        sys.exit(f"modelperf: {error}")
+
+
+def _run(*, load_demo: bool) -> None:
+    host, port = os.environ.get("HOST", "127.0.0.1"), env.integer("PORT", default=8000, least=1)
+    _refuse_used_port(host, port)
+    os.environ.setdefault("MODELPERF_DEMO", "1")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    _make_secret_key(env.data_dir())
+    with _database():
+        django.setup()
+        _prepare(load_demo=load_demo)
+        with _web(host, port) as web:
+            _wait_until_ready(web, host, port)
+            _say(f"modelperf serves http://{_address(host, port)}/ - Ctrl-C stops it.")
+            web.wait()
+            raise NotStartedError(f"the web server ended with status {web.returncode}; see above.")
+
+
+def _stop_on_signals() -> None:
+    """Make every way of saying stop the same; only a hang-up that nohup ignores stays ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Clean up to the end: a second Ctrl-C would leave processes behind."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _refuse_used_port(host: str, port: int) -> None:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, OverflowError) as error:
+        raise NotStartedError(
+            f"cannot listen on {_address(host, port)} ({error}): "
+            f"choose another port with `make run PORT={8001 if port == 8000 else 8000}`."
+        ) from error
+
+
+def _make_secret_key(data_dir: Path) -> None:
+    """Keep a random key in the data directory; of two launchers at once, the first one's."""
+    key = data_dir / "secret_key"
+    if os.environ.get("MODELPERF_SECRET_KEY") or key.exists():
+        return
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        own = data_dir / f"secret_key.{os.getpid()}"
+        own.touch(mode=0o600)
+        own.write_text(secrets.token_urlsafe(50))
+        if os.geteuid() == 0:
+            os.chown(own, data_dir.stat().st_uid, -1)
+        with contextlib.suppress(FileExistsError):
+            os.link(own, key)
+        own.unlink()
+    except PermissionError as error:
+        raise NotStartedError(
+            f"{data_dir} is not writable: set MODELPERF_DATA_DIR to a folder of your own."
+        ) from error
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[None]:
+    """Keep the embedded server up from here on, unless DATABASE_URL names another."""
+    if os.environ.get("DATABASE_URL"):
+        yield
+        return
+    try:
+        postgres.ensure(env.data_dir())
+        yield
+    finally:
+        with _undisturbed():
+            if not postgres.release(env.data_dir()):
+                _say("PostgreSQL goes on for other processes that use it.")
+
+
+def _prepare(*, load_demo: bool) -> None:
+    """Bring the database up to date; a second launcher waits here and finds nothing to do."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [START_LOCK])
+        call_command("migrate", verbosity=0, interactive=False)
+        if load_demo and not apps.get_model("modelperf", "Machine").objects.exists():
+            call_command("load_demo")
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def _web(host: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run gunicorn in a session of its own: only this process tells it to stop."""
+    workers = env.integer("MODELPERF_WEB_WORKERS", default=2, least=1)
+    threads = env.integer("MODELPERF_WEB_THREADS", default=4, least=1)
+    web = subprocess.Popen(  # noqa: S603 -- our own arguments
+        [
+            *(sys.executable, "-m", "gunicorn", "config.wsgi"),
+            *("--chdir", str(env.BASE_DIR), "--bind", _address(host, port)),
+            *("--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)),
+            *("--log-level", "warning", "--no-control-socket"),
+        ],
+        start_new_session=True,
+    )
+    try:
+        yield web
+    finally:
+        with _undisturbed():
+            _end(web)
+
+
+def _end(web: "subprocess.Popen[bytes]") -> None:
+    web.terminate()
+    try:
+        web.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(web.pid, signal.SIGKILL)
+        web.wait()
+
+
+def _wait_until_ready(web: "subprocess.Popen[bytes]", host: str, port: int) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while not _is_ready(host, port):
+        if web.poll() is not None:
+            raise NotStartedError(f"the web server ended with status {web.returncode}; see above.")
+        if time.monotonic() > deadline:
+            raise NotStartedError(f"/readyz did not answer 200 within {READY_SECONDS:.0f} s.")
+        time.sleep(0.05)
+
+
+def _is_ready(host: str, port: int) -> bool:
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- what the user asked for
+    probe = http.client.HTTPConnection(everywhere.get(host, host), port, timeout=5)
+    try:
+        probe.request("GET", "/readyz", headers={"Host": "localhost"})
+        return probe.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        probe.close()
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
