@@ -1,0 +1,1 @@
+"""How modelperf is put together and started."""

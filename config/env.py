@@ -1,0 +1,86 @@
+"""Typed readers of the environment that fail loudly.
+
+Every setting of modelperf is an environment variable read here, once, at start. A value that is
+missing or malformed stops the process with a sentence that says what to set.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+_env = environ.Env()
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """Return a yes/no setting: 1, true, yes, on or 0, false, no, off."""
+    raw = _env.str(name, default="").strip().lower()
+    if not raw:
+        return default
+    if raw in {"1", "true", "yes", "on"}:
+        return True
+    if raw in {"0", "false", "no", "off"}:
+        return False
+    raise ImproperlyConfigured(
+        f"{name}={raw!r} is neither true nor false. Set it to true or false."
+    )
+
+
+def integer(name: str, *, default: int, least: int = 0) -> int:
+    """Return a whole number of at least `least`."""
+    raw = _env.str(name, default="").strip()
+    if not raw:
+        return default
+    try:
+        number = int(raw)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}={raw!r} is not a whole number.") from error
+    if number < least:
+        raise ImproperlyConfigured(f"{name}={number} is too small. Set it to {least} or more.")
+    return number
+
+
+def names(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
+    """Return a comma-separated list without blanks."""
+    return [
+        part.strip()
+        for part in _env.str(name, default=",".join(default)).split(",")
+        if part.strip()
+    ]
+
+
+def data_dir() -> Path:
+    """Return the folder of everything this installation writes: MODELPERF_DATA_DIR or var/."""
+    return (
+        Path(_env.str("MODELPERF_DATA_DIR", default=str(BASE_DIR / "var"))).expanduser().resolve()
+    )
+
+
+def secret_key() -> str:
+    """Return MODELPERF_SECRET_KEY, else the key that `make run` generated into the data folder."""
+    key = _env.str("MODELPERF_SECRET_KEY", default="")
+    stored = data_dir() / "secret_key"
+    if not key and stored.is_file():
+        key = stored.read_text().strip()
+    if len(key) < 32:
+        raise ImproperlyConfigured(
+            "No secret key of at least 32 characters. Set MODELPERF_SECRET_KEY, or start once with"
+            f" `make run`, which generates one into {stored}."
+        )
+    return key
+
+
+def database() -> dict[str, Any]:
+    """Return the default database: DATABASE_URL where it is set, else the embedded server."""
+    url = _env.str("DATABASE_URL", default="")
+    if not url:
+        return {"ENGINE": "config.embedded", "NAME": "modelperf", "DATA_DIR": data_dir()}
+    parsed: dict[str, Any] = environ.Env.db_url_config(url)
+    if parsed.get("ENGINE") != "django.db.backends.postgresql":
+        raise ImproperlyConfigured(
+            "DATABASE_URL must name a PostgreSQL server: postgres://user:password@host:5432/name."
+        )
+    return parsed

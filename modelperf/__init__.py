@@ -1,0 +1,1 @@
+"""Tracks the performance of fleets of models in production."""

@@ -1,0 +1,36 @@
+"""Tables, constraints and querysets. One file a noun; `views` holds the database views."""
+
+from modelperf.models.ab_tests import ABTest
+from modelperf.models.access import ApiKey
+from modelperf.models.alerts import Alert
+from modelperf.models.drift import DriftState, Policy
+from modelperf.models.metrics import (
+    CONFUSION_COUNTS,
+    REGISTERED_METRICS,
+    LatestPerformance,
+    MetricRevision,
+    ModelPerformanceMetric,
+)
+from modelperf.models.registry import Machine, ModelVersion, Series
+from modelperf.models.training import TrainingRun
+from modelperf.models.views import ActiveABTest, LatestModelPerformance, UnresolvedAlert
+
+__all__ = [
+    "CONFUSION_COUNTS",
+    "REGISTERED_METRICS",
+    "ABTest",
+    "ActiveABTest",
+    "Alert",
+    "ApiKey",
+    "DriftState",
+    "LatestModelPerformance",
+    "LatestPerformance",
+    "Machine",
+    "MetricRevision",
+    "ModelPerformanceMetric",
+    "ModelVersion",
+    "Policy",
+    "Series",
+    "TrainingRun",
+    "UnresolvedAlert",
+]

@@ -1,0 +1,170 @@
+"""Alerts: one row a condition, however many evaluations repeat it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Case, IntegerField, Q, Value, When
+
+from modelperf.models.keys import uuid7
+from modelperf.models.registry import MODEL_TYPE_LENGTH, Machine, ModelVersion
+
+
+def severity_rank() -> Case:
+    """Return critical 0, warning 1, normal 2: severity as text would sort wrongly."""
+    return Case(
+        When(severity="critical", then=Value(0)),
+        When(severity="warning", then=Value(1)),
+        default=Value(2),
+        output_field=IntegerField(),
+    )
+
+
+class AlertQuerySet(models.QuerySet["Alert"]):
+    """Reads of alerts."""
+
+    def unresolved(self) -> AlertQuerySet:
+        """Keep open, acknowledged and snoozed alerts."""
+        return self.filter(is_resolved=False)
+
+    def worst_first(self) -> AlertQuerySet:
+        """Order critical first, then newest."""
+        return self.order_by(severity_rank(), "-alert_timestamp", "-id")
+
+    def within(self, machine_ids: frozenset[uuid.UUID] | None) -> AlertQuerySet:
+        """Keep what a limited key may see; None means all, fleet alerts included."""
+        return self if machine_ids is None else self.filter(machine_id__in=machine_ids)
+
+
+class AlertFields(models.Model):
+    """The columns of an alert, shared by the table and its view."""
+
+    class Type(models.TextChoices):
+        DRIFT_DETECTED = "drift_detected"
+        PERFORMANCE_DEGRADATION = "performance_degradation"
+        DATA_DRIFT = "data_drift"
+        TRAINING_FAILED = "training_failed"
+        RETRAINING_NOT_HELPING = "retraining_not_helping"
+        AB_TEST_COMPLETED = "ab_test_completed"
+        EVALUATION_MISSING = "evaluation_missing"
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ACKNOWLEDGED = "acknowledged"
+        SNOOZED = "snoozed"
+        RESOLVED = "resolved"
+
+    class Severity(models.TextChoices):
+        NORMAL = "normal"
+        WARNING = "warning"
+        CRITICAL = "critical"
+
+    id = models.UUIDField(primary_key=True, default=uuid7)
+    alert_type = models.CharField(max_length=30, choices=Type.choices)
+    condition_key = models.CharField(max_length=255)
+    state = models.CharField(max_length=20, choices=State.choices, default=State.OPEN)
+    occurrences = models.PositiveIntegerField(default=1)
+    severity = models.CharField(max_length=10, choices=Severity.choices)
+    model_type = models.CharField(max_length=MODEL_TYPE_LENGTH)
+    model_version = models.PositiveIntegerField(null=True, blank=True)
+    alert_timestamp = models.DateTimeField()
+    alert_message = models.TextField()
+    alert_details = models.JSONField(default=dict, blank=True)
+    current_metric_value = models.FloatField(null=True, blank=True)
+    threshold_value = models.FloatField(null=True, blank=True)
+    baseline_metric_value = models.FloatField(null=True, blank=True)
+    is_resolved = models.BooleanField(default=False)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolution_action = models.CharField(max_length=50, blank=True, default="")
+    resolved_by = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001
+    resolution_notes = models.TextField(blank=True, default="")
+    auto_action_taken = models.BooleanField(default=False)
+    auto_action_type = models.CharField(max_length=50, blank=True, default="")
+    auto_action_result = models.JSONField(null=True, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class Alert(AlertFields):
+    """One condition of one series or of the fleet, from its first sight to its resolution."""
+
+    model = models.ForeignKey(
+        ModelVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts"
+    )
+    machine = models.ForeignKey(
+        Machine, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts"
+    )
+
+    objects: ClassVar[models.Manager[Alert]] = AlertQuerySet.as_manager()  # type: ignore[assignment]
+
+    class Meta:
+        db_table = "model_alerts"
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="model_alerts_one_unresolved",
+                fields=["condition_key"],
+                condition=Q(is_resolved=False),
+            ),
+            models.CheckConstraint(name="model_alerts_key_given", condition=~Q(condition_key="")),
+            models.CheckConstraint(
+                name="model_alerts_type",
+                condition=Q(
+                    alert_type__in=[
+                        "drift_detected",
+                        "performance_degradation",
+                        "data_drift",
+                        "training_failed",
+                        "retraining_not_helping",
+                        "ab_test_completed",
+                        "evaluation_missing",
+                    ]
+                ),
+            ),
+            models.CheckConstraint(
+                name="model_alerts_severity",
+                condition=Q(severity__in=["normal", "warning", "critical"]),
+            ),
+            models.CheckConstraint(
+                name="model_alerts_state",
+                condition=Q(state__in=["open", "acknowledged", "snoozed"], is_resolved=False)
+                | Q(state="resolved", is_resolved=True),
+            ),
+            models.CheckConstraint(
+                name="model_alerts_resolution_paired",
+                condition=Q(
+                    is_resolved=False,
+                    resolved_at__isnull=True,
+                    resolved_by__isnull=True,
+                    resolution_action="",
+                )
+                | (
+                    Q(is_resolved=True, resolved_at__isnull=False, resolved_by__isnull=False)
+                    & ~Q(resolution_action="")
+                ),
+            ),
+            models.CheckConstraint(
+                name="model_alerts_occurrences", condition=Q(occurrences__gte=1)
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                severity_rank(),
+                models.F("alert_timestamp").desc(),
+                name="model_alerts_triage",
+                condition=Q(is_resolved=False),
+            ),
+            models.Index(fields=["condition_key"], name="model_alerts_condition"),
+            models.Index(
+                fields=["machine", "model_type"],
+                name="model_alerts_series",
+                condition=Q(is_resolved=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.alert_message

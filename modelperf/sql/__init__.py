@@ -1,0 +1,15 @@
+"""The database views' definitions. A file is never edited once shipped: a change is a new version."""
+
+from pathlib import Path
+
+from django.db.migrations import RunSQL
+
+_VIEWS = Path(__file__).parent / "views"
+
+
+def create_view(name: str, version: int) -> RunSQL:
+    """Return the migration operation that creates one version of a view."""
+    definition = (_VIEWS / name / f"v{version}.sql").read_text()
+    return RunSQL(
+        sql=f"CREATE VIEW {name} AS {definition}", reverse_sql=f"DROP VIEW IF EXISTS {name}"
+    )

@@ -1,0 +1,33 @@
+SELECT
+    tests.id,
+    tests.test_name,
+    tests.model_type,
+    tests.machine_id,
+    tests.model_a_id,
+    tests.model_a_version,
+    tests.model_b_id,
+    tests.model_b_version,
+    tests.test_start,
+    tests.test_end,
+    tests.test_status,
+    tests.traffic_split_a,
+    tests.traffic_split_b,
+    tests.model_a_metrics,
+    tests.model_b_metrics,
+    tests.evidence,
+    tests.winner_model_id,
+    tests.winner_declared_at,
+    tests.statistical_significance,
+    tests.confidence_level,
+    tests.decision,
+    tests.decision_notes,
+    tests.decided_by,
+    tests.decided_at,
+    tests.created_by,
+    tests.metadata,
+    tests.created_at,
+    machines.name AS machine_name,
+    (extract(epoch FROM now() - tests.test_start) / 3600)::double precision AS test_duration_hours
+FROM model_ab_tests AS tests
+JOIN machines ON machines.id = tests.machine_id
+WHERE tests.test_status = 'running'
