@@ -1,0 +1,239 @@
+"""The verdict on one series: a fold over its evaluations in order.
+
+Every step looks at the evaluations up to itself and at the state left by the step before, so a
+history that arrives late, at once or one by one ends in the same state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modelperf.stats.change_point import Side
+from modelperf.stats.collapse import BASE
+from modelperf.stats.incidents import (
+    change_incident,
+    collapse_incident,
+    continued,
+    recovered_from,
+)
+from modelperf.stats.limits import fold_limit
+from modelperf.stats.results import FoldState, Incident, Rule, Rules, Verdict
+from modelperf.stats.track import BLOCK, Block, Track
+from modelperf.stats.verdicts import verdict_on
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What `judge` answers.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        At the newest prefix.
+    state : FoldState
+        To go on from.
+    statistics : ndarray of float64, shape (new evaluations,)
+        ``Z`` of each newly judged prefix; NaN where too few evaluations are retained or the
+        evaluation is missing.
+    degraded : ndarray of bool, same shape
+        Whether an incident is open after each.
+    """
+
+    verdict: Verdict
+    state: FoldState
+    statistics: Floats
+    degraded: NDArray[np.bool_]
+
+
+def judge(
+    values: ArrayLike,
+    sample_counts: ArrayLike,
+    *,
+    rules: Rules,
+    state: FoldState | None = None,
+    offset: int = 0,
+) -> Judgement:
+    """Judge a series at every evaluation not judged before.
+
+    Parameters
+    ----------
+    values : array_like, shape (evaluations,)
+        The metric in its own unit, in order of (evaluation_end, evaluation_start); positions
+        ``offset``, ``offset + 1``, .. of one model version's history. NaN or infinite values are
+        missing: they are skipped.
+    sample_counts : array_like, same shape
+        Rows behind each value; 0 where not reported.
+    rules : Rules
+        The rules; a state is only good under the rules it was made with.
+    state : FoldState, optional
+        Where to go on; without it the whole history is judged. Evaluations before
+        ``state.n_seen`` are context, later ones are folded one by one.
+    offset : int
+        Absolute position of the first value.
+
+    Returns
+    -------
+    Judgement
+        The same, bit by bit, for a history given at once or in parts.
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in shape, do not reach back to ``state.needs_from``, or end before
+        ``state.n_seen``.
+
+    Notes
+    -----
+    A prefix without an open incident opens one on a collapse or on a change point with an effect.
+    The incident stays until the series has recovered; then its evaluations are dropped and the
+    prefix is judged once more without them. The limit is folded beside it.
+    """
+    values, counts = np.asarray(values, float), np.asarray(sample_counts, float)
+    state = FoldState() if state is None else state
+    _check(values, counts, state, offset)
+    there = np.flatnonzero(np.isfinite(values))
+    crossing = fold_limit(
+        values[there],
+        there + offset,
+        int(np.searchsorted(there + offset, state.n_seen)),
+        state.crossing,
+        rules,
+    )
+    fold = _Fold(_track(values, counts, there, offset, state, rules), state, offset + len(values))
+    fold.run()
+    end_state = replace(fold.end_state(there + offset), crossing=crossing)
+    return Judgement(
+        verdict=verdict_on(fold.track, end_state, fold.newest_block(), rules),
+        state=end_state,
+        statistics=fold.statistics,
+        degraded=fold.degraded,
+    )
+
+
+def _check(values: Floats, counts: Floats, state: FoldState, offset: int) -> None:
+    if values.ndim != 1 or values.shape != counts.shape:
+        raise ValueError("values and sample_counts are two sequences of one length")
+    if offset > state.needs_from:
+        raise ValueError(f"evaluations from position {state.needs_from} on are needed")
+    if offset + len(values) < state.n_seen:
+        raise ValueError(f"the {state.n_seen} evaluations already judged must be among the values")
+
+
+def _track(
+    values: Floats,
+    counts: Floats,
+    there: NDArray[np.intp],
+    offset: int,
+    state: FoldState,
+    rules: Rules,
+) -> Track:
+    track = Track(values[there], counts[there], there + offset, rules)
+    for low, high in state.dropped:
+        track.drop(low, high)
+    return track
+
+
+class _Fold:
+    """The loop over the prefixes of one track, block by block."""
+
+    def __init__(self, track: Track, state: FoldState, n_seen: int) -> None:
+        self.track = track
+        self.rules = track.rules
+        self.old_n_seen, self.n_seen = state.n_seen, n_seen
+        self.incident, self.last_p = state.incident, state.last_p
+        self.dropped = list(state.dropped)
+        self.statistics = np.full(n_seen - state.n_seen, np.nan)
+        self.degraded = np.zeros(n_seen - state.n_seen, bool)
+        self.block: Block | None = None
+        self.rises: tuple[int, int, Side] | None = None
+
+    def run(self) -> None:
+        """Step through every new evaluation; a missing one leaves things as they are."""
+        end = self.track.index_of(self.old_n_seen)
+        filled = 0
+        while end < len(self.track):
+            at = int(self.track.positions[end]) - self.old_n_seen
+            self.degraded[filled:at] = self.incident is not None
+            end = self._step(end)
+            self.statistics[at] = self._block_at(end).z[end - self._block_at(end).first]
+            self.degraded[at] = self.incident is not None
+            filled, end = at + 1, end + 1
+        self.degraded[filled:] = self.incident is not None
+
+    def _step(self, end: int) -> int:
+        """Judge the prefix ending at index `end`; return that index, smaller after a recovery."""
+        block = self._block_at(end)
+        if self.incident is not None:
+            self.incident = continued(self.incident, self.track, block, end)
+            since = self._recovered(end)
+            if since is None:
+                self._confirm(block, end)
+                return end
+            end = self._close(self.incident, since, end)
+            block = self._block_at(end)
+        self.incident = collapse_incident(self.track, block, end, self.rules) or change_incident(
+            self.track, block, end, self.rules
+        )
+        self._confirm(block, end)
+        return end
+
+    def _confirm(self, block: Block, end: int) -> None:
+        p = float(block.p[end - block.first])
+        newest = None if np.isnan(p) else p
+        if self.incident is not None and self.incident.rule is Rule.CHANGE_POINT:
+            self.incident = _confirmed(self.incident, self.last_p, newest)
+        self.last_p = newest
+
+    def _close(self, incident: Incident, since: int, end: int) -> int:
+        position = int(self.track.positions[end])
+        self.dropped.append((incident.change, since))
+        self.track.drop(incident.change, since)
+        self.incident = self.last_p = self.block = self.rises = None
+        return self.track.index_of(position)
+
+    def _recovered(self, end: int) -> int | None:
+        incident = self.incident
+        assert incident is not None
+        change = self.track.index_of(incident.change)
+        if self.rises is None or not self.rises[0] <= end < self.rises[1]:
+            size = min(BLOCK, max(1, len(self.track) - end))
+            last, rise = self.track.recoveries(change, end, size, incident.direction)
+            self.rises = (end, last, rise)
+        at, rise = end - self.rises[0], self.rises[2]
+        return recovered_from(
+            self.track, incident, end, float(rise.z[at]), int(rise.split[at]), self.rules
+        )
+
+    def _block_at(self, end: int) -> Block:
+        if self.block is None or not self.block.first <= end < self.block.last:
+            self.block = self.track.block(end, BLOCK)
+        return self.block
+
+    def newest_block(self) -> Block | None:
+        """Return the block that holds the newest retained evaluation, None without any."""
+        return self._block_at(len(self.track) - 1) if len(self.track) else None
+
+    def end_state(self, positions: NDArray[np.intp]) -> FoldState:
+        """Return the state after the last step; `positions` are those of all finite values."""
+        retained = self.track.positions[-max(self.rules.window, BASE + 2) :]
+        recent = positions[-self.rules.limit_windows :]
+        needs_from = int(min(retained.min(initial=self.n_seen), recent.min(initial=self.n_seen)))
+        return FoldState(
+            n_seen=self.n_seen,
+            needs_from=needs_from,
+            last_p=self.last_p,
+            dropped=tuple(span for span in self.dropped if span[1] > needs_from),
+            incident=self.incident,
+        )
+
+
+def _confirmed(incident: Incident, last_p: float | None, p: float | None) -> Incident:
+    """Take the larger p of the last two prefixes into the smallest so far."""
+    pair = max(1.0 if last_p is None else last_p, 1.0 if p is None else p)
+    smallest = pair if incident.confirmed_p is None else min(incident.confirmed_p, pair)
+    return replace(incident, confirmed_p=smallest)

@@ -1,0 +1,110 @@
+"""An absolute limit: crossed in some of the last windows, cleared beyond a second limit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modelperf.stats.results import HIGHER_IS_BETTER, Crossing, MetricKind, Rules
+
+Floats = NDArray[np.float64]
+
+
+def is_beyond(values: ArrayLike, limit: float, kind: MetricKind) -> NDArray[np.bool_]:
+    """Tell which values lie on the worse side of a limit.
+
+    Parameters
+    ----------
+    values : array_like
+        Values on the metric's own scale, any shape; NaN is not beyond.
+    limit : float
+        The limit, on the same scale; a value equal to it is not beyond.
+    kind : MetricKind
+        Below is worse where higher is better, above for losses, the absolute value above for
+        ``TARGET_ZERO``.
+
+    Returns
+    -------
+    ndarray of bool
+    """
+    values = np.asarray(values, float)
+    if kind in HIGHER_IS_BETTER:
+        return np.asarray(values < limit)
+    if kind is MetricKind.TARGET_ZERO:
+        values = np.abs(values)
+    return np.asarray(values > limit)
+
+
+def worst(first: float, second: float, kind: MetricKind) -> float:
+    """Return the worse of two values of a metric."""
+    return second if is_beyond(second, _size(first, kind), kind) else first
+
+
+def _size(value: float, kind: MetricKind) -> float:
+    return abs(value) if kind is MetricKind.TARGET_ZERO else value
+
+
+def fold_limit(
+    values: Floats,
+    positions: NDArray[np.intp],
+    n_old: int,
+    crossing: Crossing | None,
+    rules: Rules,
+) -> Crossing | None:
+    """Fold new evaluations into the state of the limit.
+
+    Parameters
+    ----------
+    values, positions : ndarray, shape (evaluations,)
+        Finite values and their absolute positions; at least the last ``limit_windows - 1`` old
+        ones come first.
+    n_old : int
+        How many of them were folded before.
+    crossing : Crossing or None
+        The state before the new ones.
+    rules : Rules
+        ``limit`` None means no limit.
+
+    Returns
+    -------
+    Crossing or None
+        Opens where ``limit_hits`` of the last ``limit_windows`` lie beyond the limit, dated at the
+        first of those; closes where they no longer do and as many lie within ``clear_limit``.
+    """
+    if rules.limit is None:
+        return None
+    clear_limit = rules.limit if rules.clear_limit is None else rules.clear_limit
+    beyond = is_beyond(values, rules.limit, rules.kind)
+    within = ~is_beyond(values, clear_limit, rules.kind)
+    for newest in range(n_old, len(values)):
+        last = slice(max(0, newest + 1 - rules.limit_windows), newest + 1)
+        crossed = int(np.count_nonzero(beyond[last])) >= rules.limit_hits
+        if crossing is None and crossed:
+            crossing = _opened(values, positions, newest, last.start + beyond[last].argmax(), rules)
+        elif crossing is not None:
+            cleared = int(np.count_nonzero(within[last])) >= rules.limit_hits
+            crossing = None if cleared and not crossed else _longer(crossing, values[newest], rules)
+    return crossing
+
+
+def _opened(
+    values: Floats, positions: NDArray[np.intp], newest: int, first: np.intp, rules: Rules
+) -> Crossing:
+    peak = float(values[first])
+    for value in values[first : newest + 1]:
+        peak = worst(peak, float(value), rules.kind)
+    return Crossing(
+        since=int(positions[first]),
+        n_since=int(newest - first + 1),
+        value=float(values[newest]),
+        peak=peak,
+    )
+
+
+def _longer(crossing: Crossing, value: float, rules: Rules) -> Crossing:
+    return Crossing(
+        since=crossing.since,
+        n_since=crossing.n_since + 1,
+        value=float(value),
+        peak=worst(crossing.peak, float(value), rules.kind),
+    )

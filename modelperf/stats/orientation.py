@@ -1,0 +1,164 @@
+"""One scale for every metric: higher is better, and the noise is close to normal."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
+
+Floats = NDArray[np.float64]
+
+_KINDS = {
+    "r_squared": MetricKind.R_SQUARED,
+    "rmse": MetricKind.LOSS,
+    "mse": MetricKind.LOSS,
+    "mae": MetricKind.LOSS,
+    "mape": MetricKind.LOSS,
+    "smape": MetricKind.LOSS,
+    "cv_rmse": MetricKind.LOSS,
+    "log_loss": MetricKind.LOSS,
+    "precision_score": MetricKind.PROPORTION,
+    "recall_score": MetricKind.PROPORTION,
+    "f1_score": MetricKind.PROPORTION,
+    "accuracy": MetricKind.PROPORTION,
+    "nmbe": MetricKind.TARGET_ZERO,
+    "bias": MetricKind.TARGET_ZERO,
+}
+
+
+def kind_of(metric_name: str) -> MetricKind | None:
+    """Return the kind of a registered metric, or None for a name nobody registered."""
+    return _KINDS.get(metric_name)
+
+
+def orient(values: ArrayLike, sample_counts: ArrayLike, kind: MetricKind) -> Floats:
+    """Map metric values to a scale on which higher is better.
+
+    Parameters
+    ----------
+    values : array_like, shape (..., evaluations)
+        The metric in its own unit; NaN where missing.
+    sample_counts : array_like, same shape
+        Rows behind each value, 0 where not reported; used by proportions alone.
+    kind : MetricKind
+        How the metric is read.
+
+    Returns
+    -------
+    ndarray of float64, same shape
+        ``-log(1 - r2)`` for R², ``-log(x)`` for losses, the Anscombe arcsine for proportions (the
+        plain one where the count is not reported), ``-x`` for other metrics where lower is
+        better, ``x`` otherwise (``TARGET_ZERO`` has no better side). NaN stays NaN.
+
+    Notes
+    -----
+    A loss of zero (R² of 1) is floored at half the smallest positive loss of its series, so that
+    scaling a loss moves every value alike; a series of zeros maps to zeros. A series with a
+    negative loss has no logarithm and is mapped by ``-x``. Proportions are clipped to [0, 1].
+    Anscombe (1948), Biometrika 35, 246-254.
+    """
+    values = np.asarray(values, float)
+    match kind:
+        case MetricKind.R_SQUARED:
+            return -_log(np.maximum(1.0 - values, 0.0))
+        case MetricKind.LOSS:
+            return -_log(values)
+        case MetricKind.PROPORTION:
+            return _arcsine(values, np.asarray(sample_counts, float))
+        case MetricKind.LOWER:
+            return -values
+        case _:
+            return values.copy()
+
+
+def level(values: Floats, weights: Floats, kind: MetricKind) -> float:
+    """Return the robust mean level of some evaluations on the metric's own scale.
+
+    Parameters
+    ----------
+    values : ndarray, shape (evaluations,)
+        The metric in its own unit, finite, at least one.
+    weights : ndarray, same shape
+        Positive weights.
+    kind : MetricKind
+        Losses are averaged as logarithms, R² as ``log(1 - r2)``, others as they are.
+
+    Returns
+    -------
+    float
+        The mean of `robust_mean`, in the metric's unit.
+    """
+    if kind is MetricKind.R_SQUARED:
+        return 1.0 - _mean_loss(np.maximum(1.0 - values, 0.0), weights)
+    if kind is MetricKind.LOSS:
+        return _mean_loss(values, weights)
+    return robust_mean(values, weights)
+
+
+def robust_mean(values: Floats, weights: Floats) -> float:
+    """Return the weighted mean of values winsorised at 3 MAD/.6745 around their median.
+
+    Where more than half the values are equal nothing is winsorised.
+    """
+    return float((weights * winsorised(values)).sum() / weights.sum())
+
+
+def winsorised(values: Floats) -> Floats:
+    """Return the values, shape (evaluations,), clipped at 3 MAD/.6745 around their median."""
+    centre = np.median(values)
+    reach = 3.0 * np.median(np.abs(values - centre)) / 0.6745
+    return np.clip(values, centre - reach, centre + reach) if reach > 0 else values
+
+
+def effect(before: float, after: float, kind: MetricKind) -> float:
+    """Return how much worse a metric became.
+
+    Parameters
+    ----------
+    before, after : float
+        Levels on the metric's own scale.
+    kind : MetricKind
+        Direction of the metric.
+
+    Returns
+    -------
+    float
+        ``TARGET_ZERO``: growth of the absolute level, in its unit. Otherwise the change relative
+        to the absolute level before, positive where worse; a level before of (nearly) zero counts
+        as a millionth of the level after, so that the ratio stays finite. 0 without a change.
+    """
+    if kind is MetricKind.TARGET_ZERO:
+        return abs(after) - abs(before)
+    unit = max(abs(before), 1e-6 * abs(after))
+    worse = before - after if kind in HIGHER_IS_BETTER else after - before
+    return worse / unit if worse else 0.0
+
+
+def _log(loss: Floats) -> Floats:
+    """Logarithm of non-negative losses with zeros floored; the losses where one is negative."""
+    with np.errstate(invalid="ignore"):
+        usable = not (loss <= 0).any()
+    return np.log(loss) if usable else _floored_log(loss)
+
+
+def _floored_log(loss: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):
+        smallest = np.where(loss > 0, loss, np.inf).min(axis=-1, keepdims=True)
+        negative = (loss < 0).any(axis=-1, keepdims=True)
+        floor = np.where(np.isinf(smallest), 1.0, smallest / 2)
+        return np.where(negative, loss, np.log(np.maximum(loss, floor)))
+
+
+def _arcsine(share: Floats, counts: Floats) -> Floats:
+    share = np.clip(share, 0.0, 1.0)
+    reported = counts > 0
+    n = np.where(reported, counts, 1.0)
+    anscombe = (share * n + 0.375) / (n + 0.75)
+    return np.asarray(np.arcsin(np.sqrt(np.where(reported, anscombe, share))))
+
+
+def _mean_loss(loss: Floats, weights: Floats) -> float:
+    if (loss < 0).any():
+        return robust_mean(loss, weights)
+    return float(np.exp(robust_mean(_log(loss), weights))) if loss.any() else 0.0
