@@ -120,18 +120,21 @@ class Cluster:
             )
 
     def initialise(self, binaries: Path) -> None:
-        """Make the cluster beside its final place: the rename says that it is complete."""
+        """Make the cluster beside its final place: the rename says that it is complete.
+
+        Its thousand files are synchronised at once at the end: one by one takes seconds.
+        """
         new = self.folder / "postgres.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         if os.geteuid() == 0:
             os.chown(new, self.owner(), -1)
-        self._run(new, [str(binaries / "initdb"), *_initdb_options(), "-D", self.location(new)])
-        self._run(
-            new,
-            [str(binaries / "postgres"), "--single", "-D", self.location(new), "postgres"],
-            f"CREATE DATABASE {DATABASE};\n",
-        )
+        there = ["-D", self.location(new)]
+        initdb, server = str(binaries / "initdb"), str(binaries / "postgres")
+        self._run(new, [initdb, *_initdb_options(), *there])
+        create = f"CREATE DATABASE {DATABASE};\n"
+        self._run(new, [server, "--single", "-F", *there, "postgres"], create)
+        self._run(new, [initdb, "--sync-only", *(["--sync-method=syncfs"] * HAS_PROC), *there])
         new.rename(self.data)
 
     def write_access_rules(self) -> None:
@@ -200,6 +203,7 @@ def _initdb_options() -> list[str]:
         "--builtin-locale=C.UTF-8",
         "--auth=peer",
         "--no-instructions",
+        "--no-sync",
     ]
 
 
