@@ -1,0 +1,1 @@
+"""Real and simulated energy meters, loaded through the services as any client would."""

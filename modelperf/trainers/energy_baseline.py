@@ -1,0 +1,162 @@
+"""The `energy_baseline` trainer: hourly usage on outdoor temperature, by least squares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from modelperf.trainers import sources
+from modelperf.trainers.base import TrainedModel, TrainingError, TrainingRequest, register
+from modelperf.trainers.degree_days import (
+    Floats,
+    Grid,
+    Observed,
+    Profile,
+    Shape,
+    choose,
+    fit,
+    held_out_predictions,
+    predict,
+)
+from modelperf.trainers.regression_metrics import regression_metrics
+from modelperf.trainers.sources import Readings
+
+DEFAULTS: dict[str, Any] = {
+    "heating_points_c": [2, 22],  # balance points tried, a degree apart, both ends included
+    "cooling_points_c": [10, 28],
+    "folds": 5,  # parts of the cross-validation
+    "block_days": 7,  # they are dealt in blocks of days: neighbouring hours are alike
+}
+FEATURES = ("temperature_c", "hour_of_day")
+
+
+@register("energy_baseline")
+def train(request: TrainingRequest) -> TrainedModel:
+    """Fit a degree-day baseline; everything about it is chosen on held-out blocks of days."""
+    settings = _settings(request.hyperparameters)
+    readings = sources.read(
+        request.source,
+        machine=request.machine,
+        start=request.data_start,
+        end=request.data_end,
+    )
+    return train_on(readings, settings=settings)
+
+
+def train_on(readings: Readings, *, settings: Mapping[str, Any]) -> TrainedModel:
+    """Fit a baseline to readings with the features `temperature_c` and `hour_of_day`."""
+    observed = _observed(readings, folds=settings["folds"], block_days=settings["block_days"])
+    grid = Grid(
+        heating=_points(settings["heating_points_c"]),
+        cooling=_points(settings["cooling_points_c"]),
+    )
+    shape = choose(observed, grid)
+    amounts = fit(observed, shape)
+    return TrainedModel(
+        artefact=_artefact(shape, amounts),
+        feature_names=_features_used(shape),
+        hyperparameters=dict(settings),
+        training_metrics=regression_metrics(observed.usage, predict(observed, shape, amounts)),
+        validation_metrics=regression_metrics(observed.usage, held_out_predictions(observed, grid)),
+        training_samples=len(observed.usage),
+    )
+
+
+def predict_usage(
+    artefact: Mapping[str, Any], *, temperature_c: ArrayLike, hour_of_day: ArrayLike
+) -> Floats:
+    """Predict usage from a stored artefact."""
+    temperature, hour = np.asarray(temperature_c, float), np.asarray(hour_of_day, int)
+    shape = Shape(
+        heating_point=artefact["heating_point_c"],
+        cooling_point=artefact["cooling_point_c"],
+        profile=Profile(artefact["profile"]),
+    )
+    usage = np.zeros(len(temperature))
+    for term, column in shape.terms(temperature).items():
+        amounts = np.asarray(artefact["amounts"][term], float)
+        usage += amounts[hour % len(amounts)] * column
+    return np.asarray(np.maximum(usage, 0.0))
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(given.keys() - DEFAULTS.keys())
+    if unknown:
+        raise TrainingError(
+            f"energy_baseline has no hyperparameter {unknown[0]!r}. It has {', '.join(DEFAULTS)}."
+        )
+    settings = {**DEFAULTS, **given}
+    for name in ("folds", "block_days"):
+        if type(settings[name]) is not int or not 1 <= settings[name] <= 366:
+            raise TrainingError(f"{name} is a whole number from 1 to 366.")
+    if settings["folds"] < 3:
+        raise TrainingError("folds is at least 3.")
+    for name in ("heating_points_c", "cooling_points_c"):
+        if not _is_range(settings[name]):
+            raise TrainingError(f"{name} is a list of two whole degrees, the lower one first.")
+    return settings
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(end) is int and -60 <= end <= 60 for end in value)
+        and value[0] <= value[1]
+    )
+
+
+def _points(ends: list[int]) -> tuple[float, ...]:
+    return tuple(float(point) for point in range(ends[0], ends[1] + 1))
+
+
+def _observed(readings: Readings, *, folds: int, block_days: int) -> Observed:
+    missing = [name for name in FEATURES if name not in readings.features]
+    if missing:
+        raise TrainingError(f"energy_baseline needs the feature {missing[0]} in the readings.")
+    temperature = np.asarray(readings.features["temperature_c"], float)
+    known = np.isfinite(readings.target) & np.isfinite(temperature)
+    if not known.any():
+        raise TrainingError("No reading has both a usage and a temperature.")
+    days = (readings.starts - readings.starts[known][0]) // np.timedelta64(1, "D")
+    block = days.astype(int)[known] // block_days
+    # Twice round: within one round every fold would be a single stretch of one season.
+    if block[-1] + 1 < 2 * folds:
+        raise TrainingError(
+            f"energy_baseline needs readings of at least {2 * folds * block_days} days"
+            f" ({2 * folds} blocks of {block_days} days to validate on); these cover"
+            f" {int(days[known][-1]) + 1}."
+        )
+    observed = Observed(
+        usage=readings.target[known],
+        temperature=temperature[known],
+        hour=np.asarray(readings.features["hour_of_day"], int)[known],
+        fold=block % folds,
+    )
+    if len(np.unique(observed.fold)) < folds:
+        raise TrainingError("A fold of the cross-validation is empty: the readings have long gaps.")
+    return observed
+
+
+def _artefact(shape: Shape, amounts: Floats) -> dict[str, Any]:
+    by_term, position = {}, 0
+    for term in shape.terms(np.zeros(1)):
+        width = 24 if shape.is_hourly(term) else 1
+        by_term[term] = amounts[position : position + width].tolist()
+        position += width
+    return {
+        "kind": "energy_baseline",
+        "heating_point_c": shape.heating_point,
+        "cooling_point_c": shape.cooling_point,
+        "profile": shape.profile.value,
+        "amounts": by_term,
+    }
+
+
+def _features_used(shape: Shape) -> tuple[str, ...]:
+    temperature = shape.heating_point is not None or shape.cooling_point is not None
+    hour = shape.profile is not Profile.FLAT
+    return tuple(name for name, used in zip(FEATURES, (temperature, hour), strict=True) if used)
