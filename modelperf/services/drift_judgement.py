@@ -1,0 +1,269 @@
+"""Judging a model version: fold its new evaluations, store the state, let the alerts follow.
+
+Record, drift/check and every later check come through here, so they agree by construction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from math import isnan
+from typing import Any
+
+import msgspec
+
+from modelperf.services import alerts, metrics_store
+from modelperf.services.database import execute
+from modelperf.services.drift_history import (
+    EMPTY,
+    History,
+    Newest,
+    Position,
+    Rank,
+    State,
+    count_after,
+    read_history,
+    reported_metrics,
+)
+from modelperf.services.drift_rules import rules_document
+from modelperf.services.metrics_rows import Row, Subject
+from modelperf.stats.fold import Judgement, judge
+from modelperf.stats.results import Condition, FoldState, Rules, Verdict
+
+NOT_JUDGED: dict[str, Any] = {
+    "status": "insufficient_data",
+    "rule": None,
+    "metric": None,
+    "statistic": None,
+    "threshold": None,
+    "p_value": None,
+    "phi": None,
+    "effect": None,
+    "baseline": None,
+    "current": None,
+    "change_index": None,
+    "changed_at": None,
+    "changed_after": None,
+    "changed_before": None,
+    "n_evaluations": 0,
+    "needed": None,
+    "outlier_window": False,
+    "conditions": [],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict and what has to be stored with it."""
+
+    metric: str
+    rules: Rules
+    history: History
+    judgement: Judgement
+    verdict: dict[str, Any]
+    replayed: bool
+
+    @property
+    def detected(self) -> bool:
+        """Whether something is wrong now: degraded, or beyond an absolute limit."""
+        return is_detected(self.verdict)
+
+
+def is_detected(verdict: dict[str, Any]) -> bool:
+    """Whether a stored verdict says that something is wrong."""
+    return bool(verdict["conditions"])
+
+
+def judge_appended(subject: Subject, position: Position, row: Row) -> Judged | None:
+    """Judge an evaluation that is not stored yet and newer than all of its version.
+
+    None where that needs what is stored: nothing was judged yet, or not under these rules.
+    """
+    names = list(msgspec.json.decode(row.metrics))
+    state, newest = position.state, position.newest
+    if newest is not None and (state is None or state.is_stale or state.last != newest.rank):
+        return None
+    fresh = newest is None
+    metric = position.policy.judged_metric(
+        names if fresh or state is None else [*names, state.metric]
+    )
+    rules = position.policy.rules(metric) if metric else None
+    if metric is None or rules is None:
+        return None
+    if fresh or state is None:
+        history, fold = EMPTY, FoldState()
+    elif _is_good(state, metric, rules):
+        fold = state.fold
+        context = fold.n_seen - fold.needs_from
+        history = read_history(subject, metric, limit=context, n_total=fold.n_seen)
+    else:
+        return None
+    value = msgspec.json.decode(row.metrics).get(metric)
+    return _judged(metric, rules, history.appended(row, value), fold, state, replayed=False)
+
+
+def judge_stored(
+    subject: Subject, position: Position, *, mark: Mark | None = None, now: datetime
+) -> dict[str, Any]:
+    """Judge the stored evaluations of a version that are not judged yet; return the verdict."""
+    if position.newest is None:
+        return NOT_JUDGED
+    metric = position.policy.judged_metric(reported_metrics(subject))
+    rules = position.policy.rules(metric) if metric else None
+    if metric is None or rules is None:
+        return {**NOT_JUDGED, "metric": metric}
+    state = position.state
+    good = state is not None and not state.is_stale and _is_good(state, metric, rules)
+    history, fold = _unjudged(subject, metric, state if good else None)
+    judged = _judged(
+        metric,
+        rules,
+        history,
+        fold,
+        state if good else None,
+        replayed=state is not None and not good,
+    )
+    _write_verdicts(subject, position.newest, judged, fold, mark)
+    save(subject, position, judged, rank=position.newest.rank, now=now)
+    return judged.verdict
+
+
+def _is_good(state: State, metric: str, rules: Rules) -> bool:
+    return state.metric == metric and state.rules == rules_document(rules)
+
+
+def _unjudged(subject: Subject, metric: str, state: State | None) -> tuple[History, FoldState]:
+    if state is None:
+        return read_history(subject, metric, limit=None, n_total=0), FoldState()
+    new = count_after(subject, state.last)
+    context = state.fold.n_seen - state.fold.needs_from
+    total = state.fold.n_seen + new
+    return read_history(subject, metric, limit=context + new, n_total=total), state.fold
+
+
+def _judged(
+    metric: str,
+    rules: Rules,
+    history: History,
+    fold: FoldState,
+    state: State | None,
+    *,
+    replayed: bool,
+) -> Judged:
+    judgement = judge(
+        history.values, history.counts, rules=rules, state=fold, offset=history.offset
+    )
+    dates = _Dates(history, state)
+    verdict = verdict_document(judgement.verdict, metric, dates)
+    return Judged(metric, rules, history, judgement, verdict, replayed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dates:
+    """From positions to dates; those before the loaded history were stored when they were in it."""
+
+    history: History
+    state: State | None
+
+    def __call__(self, position: int | None) -> str | None:
+        if position is None:
+            return None
+        moment = self.history.starts_at(position)
+        if moment is not None:
+            return moment.isoformat().replace("+00:00", "Z")
+        return self._stored(position)
+
+    def _stored(self, position: int) -> str | None:
+        documents = [] if self.state is None else [self.state.verdict]
+        documents += [entry for document in documents for entry in document["conditions"]]
+        return next(
+            (entry["changed_at"] for entry in documents if entry["change_index"] == position), None
+        )
+
+
+def verdict_document(verdict: Verdict, metric: str, dates: _Dates) -> dict[str, Any]:
+    """Return a verdict as it is stored and answered: plain values, positions with their dates."""
+    document = asdict(verdict)
+    low, high = document.pop("change_low"), document.pop("change_high")
+    return document | {
+        "status": verdict.status.value,
+        "rule": verdict.rule.value if verdict.rule else None,
+        "metric": metric,
+        "changed_at": dates(verdict.change_index),
+        "changed_after": dates(low),
+        "changed_before": dates(high),
+        "conditions": [_condition(condition, dates) for condition in verdict.conditions],
+    }
+
+
+def _condition(condition: Condition, dates: _Dates) -> dict[str, Any]:
+    return asdict(condition) | {
+        "rule": condition.rule.value,
+        "changed_at": dates(condition.change_index),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An evaluation that gets the verdict of its own prefix beside the newest one."""
+
+    metric_id: uuid.UUID
+    row: Row
+
+
+def _write_verdicts(
+    subject: Subject, newest: Newest, judged: Judged, fold: FoldState, mark: Mark | None
+) -> None:
+    verdict = judged.verdict
+    newest_row = (judged.detected, verdict["statistic"], verdict["threshold"])
+    rows = [(newest.metric_id, subject.machine_id, *newest_row)]
+    if mark is not None and mark.metric_id != newest.metric_id:
+        at = judged.history.index_of(mark.row) + judged.history.offset - fold.n_seen
+        score = float(judged.judgement.statistics[at])
+        own = (bool(judged.judgement.degraded[at]), None if isnan(score) else score)
+        rows.append((mark.metric_id, subject.machine_id, *own, verdict["threshold"]))
+    metrics_store.write_verdicts(rows)
+
+
+def save(
+    subject: Subject, position: Position, judged: Judged, *, rank: Rank, now: datetime
+) -> None:
+    """Store the state of a version, and let its series' alerts follow while it is the active one."""
+    encode = msgspec.json.encode
+    execute(
+        """
+        INSERT INTO model_drift_states AS d (model_id, metric, rules, fold, verdict, status,
+            last_evaluation_end, last_evaluation_start, is_stale, judged_at)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, false, %s)
+        ON CONFLICT (model_id) DO UPDATE SET metric = EXCLUDED.metric, rules = EXCLUDED.rules,
+            fold = EXCLUDED.fold, verdict = EXCLUDED.verdict, status = EXCLUDED.status,
+            last_evaluation_end = EXCLUDED.last_evaluation_end,
+            last_evaluation_start = EXCLUDED.last_evaluation_start,
+            is_stale = false, judged_at = EXCLUDED.judged_at
+        """,
+        [
+            subject.model_id,
+            judged.metric,
+            encode(rules_document(judged.rules)).decode(),
+            encode(judged.judgement.state.to_document()).decode(),
+            encode(judged.verdict).decode(),
+            judged.verdict["status"],
+            *rank,
+            now,
+        ],
+    )
+    if position.is_active and subject.in_service:
+        alerts.follow_verdict(
+            subject=subject,
+            verdict=judged.verdict,
+            open_alerts=position.open_alerts,
+            replayed=judged.replayed,
+            now=now,
+        )
+
+
+def forget(model_ids: Iterable[Any]) -> None:
+    """Drop the states of versions whose last evaluation was deleted."""
+    execute("DELETE FROM model_drift_states WHERE model_id = ANY(%s)", [list(model_ids)])

@@ -1,0 +1,30 @@
+"""What a verdict means for whoever has to act, in a sentence or two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_BY_STATUS = {
+    "stable": "No change found. Keep the model.",
+    "improved": "The model improved; nothing to do.",
+    "improvement_lost": "An improvement was lost again; the model is back at its earlier level.",
+}
+
+
+def recommendation(verdict: dict[str, Any]) -> str:
+    """Return the sentence that goes with a stored verdict."""
+    rules = {condition["rule"] for condition in verdict["conditions"]}
+    if "collapse" in rules:
+        return "The model collapsed: check its inputs first, then retrain or roll back."
+    if "change_point" in rules:
+        return (
+            f"Worse since {verdict['changed_at']:.10}: check for a common cause, then retrain"
+            " and compare the new version in an A/B test."
+        )
+    if "limit" in rules:
+        return "The metric crosses its absolute limit: investigate, then retrain."
+    if verdict["metric"] is None:
+        return "No reported metric has a known direction: declare one in the model type's policy."
+    if verdict["status"] == "insufficient_data":
+        return f"Not enough data: {verdict['needed']} more evaluations are needed for a verdict."
+    return _BY_STATUS[verdict["status"]]

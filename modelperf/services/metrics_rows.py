@@ -1,0 +1,245 @@
+"""From an evaluation as it is sent to the row that is stored: what is checked, what is derived."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from math import isfinite
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from modelperf.models.keys import uuid7
+from modelperf.models.metrics import CONFUSION_COUNTS, REGISTERED_METRICS
+from modelperf.services.errors import FieldError
+
+_METRIC_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:%/@ -]{0,99}")
+_LARGEST_COUNT: Final = 2**63 - 1
+_LOSSES: Final = ("rmse", "mae", "mape")
+_PROPORTIONS: Final = ("precision_score", "recall_score", "f1_score")
+_BOUNDED: Final = frozenset((*_LOSSES, *_PROPORTIONS, "r_squared"))
+
+
+class Evaluation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A model version judged on the window [evaluation_start, evaluation_end).
+
+    `sample_count` 0 means not reported; `evaluation_date` is evaluation_end when left out.
+    """
+
+    model_id: uuid.UUID
+    model_type: str
+    machine_id: uuid.UUID
+    evaluation_start: datetime
+    evaluation_end: datetime
+    metrics: dict[str, float]
+    sample_count: int = 0
+    evaluation_date: datetime | None = None
+    true_positives: int | None = None
+    false_positives: int | None = None
+    true_negatives: int | None = None
+    false_negatives: int | None = None
+    outlier_percentage: float | None = None
+    evaluation_notes: str = ""
+    metadata: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The model version an evaluation is about, with its series' machine."""
+
+    model_id: uuid.UUID
+    machine_id: uuid.UUID
+    model_type: str
+    model_version: int
+    is_active: bool
+    machine_name: str
+    in_service: bool
+    data_interval_seconds: int | None
+
+    @property
+    def series(self) -> tuple[uuid.UUID, str]:
+        """Machine and model type: what is locked, and what latest rows are kept for."""
+        return self.machine_id, self.model_type
+
+
+class Row(NamedTuple):
+    """One row of model_performance_metrics, in the order of its columns in every statement."""
+
+    id: uuid.UUID
+    model_id: uuid.UUID
+    machine_id: uuid.UUID
+    model_type: str
+    model_version: int
+    evaluation_start: datetime
+    evaluation_end: datetime
+    evaluation_date: datetime
+    sample_count: int
+    metrics: bytes
+    r_squared: float | None
+    rmse: float | None
+    mae: float | None
+    mape: float | None
+    precision_score: float | None
+    recall_score: float | None
+    f1_score: float | None
+    true_positives: int | None
+    false_positives: int | None
+    true_negatives: int | None
+    false_negatives: int | None
+    outlier_percentage: float | None
+    evaluation_notes: str
+    metadata: bytes
+    data_completeness: float | None
+    created_by: str
+    created_at: datetime
+    revision: int = 1
+    drift_detected: bool = False
+    drift_score: float | None = None
+    drift_threshold: float | None = None
+
+    @property
+    def key(self) -> tuple[uuid.UUID, str, datetime, datetime, uuid.UUID]:
+        """The natural key, in the order in which rows are stored and locked."""
+        return (
+            self.machine_id,
+            self.model_type,
+            self.evaluation_end,
+            self.evaluation_start,
+            self.model_id,
+        )
+
+    @property
+    def rank(self) -> tuple[datetime, datetime]:
+        """Place within the evaluations of one model version."""
+        return self.evaluation_end, self.evaluation_start
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def build(evaluation: Evaluation, *, subject: Subject, by: str, now: datetime) -> Row:
+    """Return the row of a checked evaluation."""
+    metrics = evaluation.metrics
+    return Row(
+        uuid7(),
+        subject.model_id,
+        subject.machine_id,
+        subject.model_type,
+        subject.model_version,
+        evaluation.evaluation_start,
+        evaluation.evaluation_end,
+        evaluation.evaluation_date or evaluation.evaluation_end,
+        evaluation.sample_count,
+        _encode(metrics),
+        *[metrics.get(name) for name in REGISTERED_METRICS],
+        evaluation.true_positives,
+        evaluation.false_positives,
+        evaluation.true_negatives,
+        evaluation.false_negatives,
+        evaluation.outlier_percentage,
+        evaluation.evaluation_notes,
+        _encode(evaluation.metadata),
+        _completeness(evaluation, subject.data_interval_seconds),
+        by,
+        now,
+    )
+
+
+def _completeness(evaluation: Evaluation, interval_seconds: int | None) -> float | None:
+    if not evaluation.sample_count or not interval_seconds:
+        return None
+    window = (evaluation.evaluation_end - evaluation.evaluation_start).total_seconds()
+    return min(1.0, evaluation.sample_count * interval_seconds / window)
+
+
+def problems(
+    evaluation: Evaluation,
+    subjects: Mapping[uuid.UUID, Subject],
+    *,
+    at: tuple[str | int, ...] = ("body",),
+) -> list[FieldError]:
+    """Return everything wrong with an evaluation; an empty list means that it can be stored."""
+    subject = subjects.get(evaluation.model_id)
+    found = list(_value_problems(evaluation))
+    if subject is None:
+        found.append(("model_id", "Model not found", "not_found"))
+    elif (evaluation.machine_id, evaluation.model_type) != subject.series:
+        name = "machine_id" if evaluation.machine_id != subject.machine_id else "model_type"
+        found.append((name, "The model belongs to another series.", "series_mismatch"))
+    return [FieldError((*at, *name.split("/", 1)), msg, kind) for name, msg, kind in found]
+
+
+Problem = tuple[str, str, str]
+
+
+def _value_problems(evaluation: Evaluation) -> list[Problem]:
+    found: list[Problem] = []
+    if evaluation.evaluation_start.tzinfo is None or evaluation.evaluation_end.tzinfo is None:
+        found.append(("evaluation_start", "Times need an offset, such as Z.", "timezone_missing"))
+    elif evaluation.evaluation_end <= evaluation.evaluation_start:
+        found.append(("evaluation_end", "evaluation_end must be after evaluation_start.", "order"))
+    found += _count_problems(evaluation)
+    found += _metric_problems(evaluation.metrics)
+    if evaluation.outlier_percentage is not None and not (
+        0 <= evaluation.outlier_percentage <= 100
+    ):
+        found.append(("outlier_percentage", "outlier_percentage lies between 0 and 100.", "range"))
+    if "\x00" in evaluation.evaluation_notes:
+        found.append(("evaluation_notes", "Text must not hold NUL characters.", "nul"))
+    if evaluation.metadata and b"\\u0000" in _encode(evaluation.metadata):
+        found.append(("metadata", "Text must not hold NUL characters.", "nul"))
+    return found
+
+
+def _count_problems(evaluation: Evaluation) -> list[Problem]:
+    counts = [("sample_count", evaluation.sample_count)]
+    if evaluation.true_positives is not None or any(
+        getattr(evaluation, name) is not None for name in CONFUSION_COUNTS
+    ):
+        counts += [(name, getattr(evaluation, name) or 0) for name in CONFUSION_COUNTS]
+    return [
+        (name, f"{name} is a whole number from 0 to {_LARGEST_COUNT}.", "range")
+        for name, count in counts
+        if not 0 <= count <= _LARGEST_COUNT
+    ]
+
+
+def _metric_problems(metrics: Mapping[str, float]) -> list[Problem]:
+    if not metrics:
+        return [("metrics", "Send at least one metric, such as mae: 0.12.", "missing")]
+    found = [
+        (f"metrics/{name}", f"{name} must be a finite number.", "not_finite")
+        for name, value in metrics.items()
+        if not isfinite(value)
+    ]
+    found += [
+        (
+            f"metrics/{name[:100]}",
+            "A metric's name is a letter, then up to 99 plain characters.",
+            "name",
+        )
+        for name in metrics
+        if not _is_metric_name(name)
+    ]
+    return found + [
+        (f"metrics/{name}", f"{name} {bound}.", "range")
+        for name in _BOUNDED & metrics.keys()
+        if (bound := _broken_bound(name, metrics[name]))
+    ]
+
+
+def _broken_bound(name: str, value: float) -> str:
+    if name == "r_squared":
+        return "is at most 1" if value > 1 else ""
+    if name in _PROPORTIONS:
+        return "lies between 0 and 1" if not 0 <= value <= 1 else ""
+    return "is not negative" if value < 0 else ""
+
+
+@lru_cache(maxsize=4096)
+def _is_metric_name(name: str) -> bool:
+    return _METRIC_NAME.fullmatch(name) is not None

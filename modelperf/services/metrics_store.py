@@ -1,0 +1,349 @@
+"""The statements by which evaluations reach their table.
+
+Rows are always written in the order of their natural key, so that two batches never wait for each
+other in a circle. The series' rows in `model_series` are locked first: every change of a series'
+evaluations, its latest row, its drift state and its alerts happens under that lock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from django.db import connection, transaction
+from django.db.utils import IntegrityError
+
+from modelperf.services.database import execute
+from modelperf.services.metrics_rows import Row, Subject
+
+TABLE: Final = "model_performance_metrics"
+LATEST: Final = "model_latest_performance"
+COLUMNS: Final = ", ".join(Row._fields)
+KEY: Final = "machine_id, model_type, evaluation_end, evaluation_start, model_id"
+# What makes two evaluations of one window the same, or one a correction of the other.
+VALUES: Final = (
+    "evaluation_date",
+    "sample_count",
+    "metrics",
+    "true_positives",
+    "false_positives",
+    "true_negatives",
+    "false_negatives",
+    "outlier_percentage",
+    "evaluation_notes",
+    "metadata",
+)
+_DERIVED: Final = (
+    "r_squared",
+    "rmse",
+    "mae",
+    "mape",
+    "precision_score",
+    "recall_score",
+    "f1_score",
+)
+_REVISED: Final = (*VALUES, *_DERIVED, "data_completeness")
+_TYPES: Final = (
+    *("uuid", "uuid", "uuid", "text", "int4"),
+    *("timestamptz", "timestamptz", "timestamptz", "int8", "jsonb"),
+    *("float8",) * 7,
+    *("int8",) * 4,
+    *("float8", "text", "jsonb", "float8", "text", "timestamptz", "int4"),
+    *("bool", "float8", "float8"),
+)
+_JSON_COLUMNS: Final = (Row._fields.index("metrics"), Row._fields.index("metadata"))
+_JSONB_VERSION: Final = b"\x01"
+
+_SUBJECT_COLUMNS: Final = """
+    v.id, v.machine_id, v.model_type, v.model_version, v.is_active,
+    m.name, m.is_active, m.data_interval_seconds
+"""
+
+
+def subjects(model_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Subject]:
+    """Return the model versions by id, with their machines; unknown ids are absent."""
+    found = execute(
+        f"SELECT {_SUBJECT_COLUMNS} FROM model_versions v JOIN machines m ON m.id = v.machine_id"
+        " WHERE v.id = ANY(%s)",
+        [list(model_ids)],
+    )
+    return {row[0]: Subject(*row) for row in found}
+
+
+def lock_subject(model_id: uuid.UUID) -> Subject | None:
+    """Lock the series of a model version and return the version, or None if it is unknown."""
+    found = execute(
+        f"""
+        SELECT {_SUBJECT_COLUMNS}
+        FROM model_versions v
+        JOIN machines m ON m.id = v.machine_id
+        JOIN model_series s ON s.machine_id = v.machine_id AND s.model_type = v.model_type
+        WHERE v.id = %s
+        FOR UPDATE OF s
+        """,
+        [model_id],
+    ).fetchone()
+    return None if found is None else Subject(*found)
+
+
+def machine_exists(machine_id: uuid.UUID) -> bool:
+    """Whether a machine is registered."""
+    found = execute("SELECT 1 FROM machines WHERE id = %s", [machine_id])
+    return found.fetchone() is not None
+
+
+def lock_series(series: Iterable[tuple[uuid.UUID, str]]) -> None:
+    """Lock several series, in the one order in which everybody locks them."""
+    machine_ids, model_types = _columns(sorted(set(series)))
+    execute(
+        """
+        SELECT 1 FROM model_series s
+        JOIN unnest(%s::uuid[], %s::text[]) AS wanted (machine_id, model_type)
+            ON s.machine_id = wanted.machine_id AND s.model_type = wanted.model_type
+        ORDER BY s.machine_id, s.model_type
+        FOR UPDATE OF s
+        """,
+        [machine_ids, model_types],
+    )
+
+
+def insert(row: Row) -> None:
+    """Store one new evaluation, and its latest row where it is the newest of its series."""
+    execute(_INSERT, _text_params(row))
+
+
+def copy(rows: Sequence[Row]) -> bool:
+    """Store new evaluations by binary COPY; False, with nothing stored, where one was there."""
+    try:
+        with transaction.atomic():
+            _copy_into(TABLE, rows)
+    except IntegrityError as error:
+        if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+            raise
+        return False
+    return True
+
+
+def copy_missing(rows: Sequence[Row]) -> set[uuid.UUID]:
+    """Store those of the evaluations that are new and return their ids."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming_metrics (LIKE {TABLE} INCLUDING DEFAULTS)"
+            " ON COMMIT DROP; TRUNCATE incoming_metrics"
+        )
+    _copy_into("incoming_metrics", rows)
+    stored = execute(
+        f"INSERT INTO {TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM incoming_metrics ORDER BY {KEY}"
+        f" ON CONFLICT ({KEY}) DO NOTHING RETURNING id"
+    )
+    return {found for (found,) in stored}
+
+
+def _copy_into(table: str, rows: Sequence[Row]) -> None:
+    connection.ensure_connection()
+    cursor = psycopg.Cursor(connection.connection)
+    with (
+        connection.wrap_database_errors,
+        cursor.copy(f"COPY {table} ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as stream,
+    ):
+        stream.set_types(_TYPES)
+        for row in sorted(rows, key=lambda row: row.key):
+            stream.write_row(_binary_params(row))
+
+
+def existing(rows: Sequence[Row]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return what is stored under the rows' natural keys: id, revision and values, by key."""
+    keys = zip(*(row.key for row in rows), strict=True)
+    wanted = ("id", "revision", *_REVISED)
+    found = execute(
+        f"""
+        SELECT {", ".join(f"e.{name}" for name in (*KEY.split(", "), *wanted))}
+        FROM {TABLE} e
+        JOIN unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::uuid[])
+            AS wanted ({KEY}) USING ({KEY})
+        """,
+        [list(column) for column in keys],
+    )
+    return {tuple(row[:5]): dict(zip(wanted, row[5:], strict=True)) for row in found}
+
+
+def revise(row: Row, *, metric_id: uuid.UUID, old: dict[str, Any]) -> None:
+    """Replace an evaluation's values and keep the old ones as a revision."""
+    execute(
+        f"""
+        INSERT INTO model_metric_revisions
+            (id, metric_id, machine_id, revision, values, replaced_at, replaced_by)
+        SELECT %s, e.id, e.machine_id, e.revision,
+            to_jsonb(e) - ARRAY['id', 'machine_id', 'revision'], %s, %s
+        FROM {TABLE} e WHERE e.id = %s AND e.machine_id = %s
+        """,
+        [row.id, row.created_at, row.created_by, metric_id, row.machine_id],
+    )
+    placed = dict(zip(Row._fields, _text_params(row), strict=True))
+    execute(
+        f"""
+        UPDATE {TABLE} SET {", ".join(f"{name} = %s" for name in _REVISED)}, revision = %s,
+            drift_detected = false, drift_score = NULL, drift_threshold = NULL
+        WHERE id = %s AND machine_id = %s
+        """,
+        [*[placed[name] for name in _REVISED], old["revision"] + 1, metric_id, row.machine_id],
+    )
+
+
+def mark_stale(ranks: dict[uuid.UUID, tuple[datetime, datetime]]) -> None:
+    """Mark the drift states that already counted an evaluation at or after the given place."""
+    execute(
+        """
+        UPDATE model_drift_states AS d SET is_stale = true
+        FROM unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[])
+            AS changed (model_id, evaluation_end, evaluation_start)
+        WHERE d.model_id = changed.model_id AND NOT d.is_stale
+            AND (d.last_evaluation_end, d.last_evaluation_start)
+                >= (changed.evaluation_end, changed.evaluation_start)
+        """,
+        [
+            list(ranks),
+            [end for end, _ in ranks.values()],
+            [start for _, start in ranks.values()],
+        ],
+    )
+
+
+def offer_latest(rows: Sequence[Row]) -> None:
+    """Make rows just stored the latest of their series where they are the newest."""
+    execute(
+        f"""
+        INSERT INTO {LATEST} AS l ({COLUMNS})
+        SELECT {", ".join(f"e.{name}" for name in Row._fields)}
+        FROM unnest(%s::uuid[], %s::uuid[]) AS offered (id, machine_id)
+        JOIN {TABLE} e USING (id, machine_id)
+        ORDER BY e.machine_id, e.model_type
+        {_TAKE_IF_NEWER}
+        """,
+        [[row.id for row in rows], [row.machine_id for row in rows]],
+    )
+
+
+def refresh_latest(series: Iterable[tuple[uuid.UUID, str]]) -> None:
+    """Recompute the latest rows of series whose evaluations or active version changed."""
+    machine_ids, model_types = _columns(sorted(set(series)))
+    execute(
+        f"""
+        WITH wanted AS (
+            SELECT * FROM unnest(%s::uuid[], %s::text[]) AS w (machine_id, model_type)
+        ), newest AS (
+            SELECT e.* FROM wanted CROSS JOIN LATERAL (
+                SELECT {", ".join(f"e.{name}" for name in Row._fields)}
+                FROM {TABLE} e JOIN model_versions v ON v.id = e.model_id
+                WHERE e.machine_id = wanted.machine_id AND e.model_type = wanted.model_type
+                ORDER BY e.evaluation_end DESC, e.evaluation_start DESC,
+                    v.is_active DESC, e.model_version DESC
+                LIMIT 1
+            ) AS e
+        ), gone AS (
+            DELETE FROM {LATEST} l USING wanted
+            WHERE l.machine_id = wanted.machine_id AND l.model_type = wanted.model_type
+                AND NOT EXISTS (
+                    SELECT 1 FROM newest n
+                    WHERE n.machine_id = l.machine_id AND n.model_type = l.model_type
+                )
+        )
+        INSERT INTO {LATEST} ({COLUMNS}) SELECT {COLUMNS} FROM newest
+        ON CONFLICT (machine_id, model_type) DO UPDATE SET {_SET_EXCLUDED}
+        """,
+        [machine_ids, model_types],
+    )
+
+
+def write_verdicts(
+    verdicts: Sequence[tuple[uuid.UUID, uuid.UUID, bool, float | None, float]],
+) -> None:
+    """Write (metric id, machine id, detected, score, threshold) to the rows and latest rows."""
+    columns = _columns(verdicts)
+    for table in (TABLE, LATEST):
+        execute(
+            f"""
+            UPDATE {table} AS e SET drift_detected = judged.detected,
+                drift_score = judged.score, drift_threshold = judged.threshold
+            FROM unnest(%s::uuid[], %s::uuid[], %s::bool[], %s::float8[], %s::float8[])
+                AS judged (id, machine_id, detected, score, threshold)
+            WHERE e.id = judged.id AND e.machine_id = judged.machine_id
+                AND (e.drift_detected, e.drift_score, e.drift_threshold)
+                    IS DISTINCT FROM (judged.detected, judged.score, judged.threshold)
+            """,
+            columns,
+        )
+
+
+def delete(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
+    """Delete evaluations by (id, machine_id), their revisions with them."""
+    execute(
+        f"""
+        DELETE FROM {TABLE} e USING unnest(%s::uuid[], %s::uuid[]) AS gone (id, machine_id)
+        WHERE e.id = gone.id AND e.machine_id = gone.machine_id
+        """,
+        _columns(ids),
+    )
+
+
+def _columns(tuples: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*tuples, strict=True)]
+
+
+def _binary_params(row: Row) -> list[Any]:
+    params = list(row)
+    for place in _JSON_COLUMNS:
+        params[place] = _Json(params[place])
+    return params
+
+
+def _text_params(row: Row) -> list[Any]:
+    params: list[Any] = list(row)
+    for place in _JSON_COLUMNS:
+        params[place] = params[place].decode()
+    return params
+
+
+class _Json(bytes):
+    """JSON that is encoded already."""
+
+
+class _JsonDumper(psycopg.adapt.Dumper):
+    """Sends encoded JSON as jsonb: psycopg's own would encode it once more."""
+
+    format = psycopg.pq.Format.BINARY
+    oid = psycopg.adapters.types["jsonb"].oid
+
+    def dump(self, obj: _Json) -> bytes:
+        """Return the wire form: a version byte, then the text."""
+        return _JSONB_VERSION + obj
+
+
+psycopg.adapters.register_dumper(_Json, _JsonDumper)
+
+_SET_EXCLUDED: Final = ", ".join(
+    f"{name} = EXCLUDED.{name}" for name in Row._fields if name not in ("machine_id", "model_type")
+)
+_TAKE_IF_NEWER: Final = f"""
+    ON CONFLICT (machine_id, model_type) DO UPDATE SET {_SET_EXCLUDED}
+    WHERE (
+        EXCLUDED.evaluation_end, EXCLUDED.evaluation_start,
+        (SELECT is_active FROM model_versions WHERE id = EXCLUDED.model_id),
+        EXCLUDED.model_version
+    ) > (
+        l.evaluation_end, l.evaluation_start,
+        (SELECT is_active FROM model_versions WHERE id = l.model_id),
+        l.model_version
+    )
+"""
+_INSERT: Final = f"""
+    WITH stored AS (
+        INSERT INTO {TABLE} ({COLUMNS}) VALUES ({", ".join(["%s"] * len(Row._fields))})
+        RETURNING {COLUMNS}
+    )
+    INSERT INTO {LATEST} AS l ({COLUMNS}) SELECT {COLUMNS} FROM stored
+    {_TAKE_IF_NEWER}
+"""
