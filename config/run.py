@@ -19,6 +19,7 @@ from pathlib import Path
 
 import django
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import connection
@@ -83,12 +84,14 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _refuse_used_port(host: str, port: int) -> None:
+    if port > 65535:
+        raise NotStartedError(f"PORT={port} is too large: set it to 65535 or less.")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise NotStartedError(
             f"cannot listen on {_address(host, port)} ({error}): "
             f"choose another port with `make run PORT={8001 if port == 8000 else 8000}`."
@@ -137,6 +140,8 @@ def _prepare(*, load_demo: bool) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [START_LOCK])
         call_command("migrate", verbosity=0, interactive=False)
+        # Files are served where they lie, but WhiteNoise warns of a collection that is missing.
+        Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
         if load_demo and not apps.get_model("modelperf", "Machine").objects.exists():
             call_command("load_demo")
     finally:

@@ -1,0 +1,177 @@
+"""`make run` as a process: serves, says where, and leaves nothing behind however it is stopped."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config import run
+from tests import factories
+from tests.config.clients import PLACE, PROJECT, running, wait_until
+
+Launch = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """One data directory for all launches: the first one fills it."""
+    with tempfile.TemporaryDirectory(prefix="mp-", dir=PLACE) as name:
+        yield Path(name) / "var"
+        wait_until(lambda: not running(Path(name)))
+
+
+@pytest.fixture
+def launch(folder: Path) -> Iterator[Launch]:
+    """Start the launcher without the demo; it is stopped at the end."""
+    launchers: list[subprocess.Popen[str]] = []
+
+    def launched(port: int | str, **environment: str) -> "subprocess.Popen[str]":
+        ours = ("MODELPERF_", "DJANGO_", "DATABASE_URL")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        place = {"PORT": str(port), "MODELPERF_DATA_DIR": str(folder)}
+        launcher = subprocess.Popen(
+            [sys.executable, "-m", "config.run", "--empty"],
+            cwd=PROJECT,
+            env={**inherited, **place, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        launchers.append(launcher)
+        return launcher
+
+    yield launched
+    for launcher in launchers:
+        launcher.terminate()
+        launcher.communicate(timeout=60)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serving_at(launcher: "subprocess.Popen[str]", seconds: float = 120.0) -> str:
+    """The address that the launcher says, after whatever else is logged."""
+    deadline = threading.Timer(seconds, launcher.kill)
+    deadline.start()
+    said = []
+    try:
+        for line in launcher.stdout:
+            said.append(line)
+            if found := re.fullmatch(r"modelperf serves (http://\S+) - Ctrl-C stops it\.\n", line):
+                return found[1]
+    finally:
+        deadline.cancel()
+    raise AssertionError(f"not served within {seconds} s: {''.join(said)}")
+
+
+def readiness(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
+        return int(answer.status)
+
+
+def web_processes(port: int) -> list[str]:
+    shown = subprocess.run(["ps", "-wwaxo", "command="], capture_output=True, text=True, check=True)
+    return [line for line in shown.stdout.splitlines() if f":{port} " in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_run_serves_until_told_to_stop_and_leaves_no_process(
+    launch: Launch, folder: Path, port: int, number: int
+) -> None:
+    launcher = launch(port)
+    assert serving_at(launcher) == f"http://127.0.0.1:{port}/"
+    assert readiness(port) == 200
+    assert web_processes(port)
+    launcher.send_signal(number)
+    said, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0
+    assert "Traceback" not in said
+    assert web_processes(port) == []
+    assert not running(folder)
+
+
+def test_second_start_is_quick_and_keeps_the_key(launch: Launch, folder: Path, port: int) -> None:
+    serving_at(first := launch(port))
+    first.terminate()
+    first.communicate(timeout=60)
+    key = folder / "secret_key"
+    before = key.read_text()
+    began = time.monotonic()
+    serving_at(launch(port))
+    assert time.monotonic() - began < 10
+    assert key.read_text() == before
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_launchers_at_once_share_one_folder(launch: Launch, folder: Path) -> None:
+    ports = [free_port(), free_port()]
+    launchers = [launch(port) for port in ports]
+    for launcher, port in zip(launchers, ports, strict=True):
+        assert serving_at(launcher).endswith(f":{port}/")
+    launchers[0].terminate()
+    said, _ = launchers[0].communicate(timeout=60)
+    assert "PostgreSQL goes on for other processes that use it.\n" in said
+    assert readiness(ports[1]) == 200
+
+
+def test_used_port_is_refused_in_one_line_with_the_remedy(launch: Launch, folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said, _ = (launcher := launch(taken.getsockname()[1])).communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert re.fullmatch(r"modelperf: cannot listen on .* choose .* `make run PORT=\d+`\.\n", said)
+
+
+@pytest.mark.parametrize("port", ["eighty", "0", "70000"])
+def test_port_that_is_none_is_refused_in_one_line(launch: Launch, port: str) -> None:
+    said, _ = (launcher := launch(port)).communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert said.startswith("modelperf: ")
+    assert said.count("\n") == 1
+
+
+def test_launcher_stopped_while_it_prepares_leaves_no_process(launch: Launch, folder: Path) -> None:
+    launcher = launch(free_port())
+    wait_until(lambda: running(folder), seconds=60)
+    launcher.send_signal(signal.SIGINT)
+    launcher.communicate(timeout=60)
+    assert launcher.returncode == 0
+    assert not running(folder)
+
+
+def test_setting_that_is_none_is_refused_without_a_traceback(launch: Launch, port: int) -> None:
+    said, _ = (launcher := launch(port, MODELPERF_WEB_WORKERS="none")).communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert "MODELPERF_WEB_WORKERS='none' is not a whole number." in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("filled", [False, True])
+def test_demo_is_loaded_into_an_empty_database_only(
+    monkeypatch: pytest.MonkeyPatch, filled: bool
+) -> None:
+    if filled:
+        factories.MachineFactory.create()
+    called: list[str] = []
+    monkeypatch.setattr(run, "call_command", lambda name, **_: called.append(name))
+    run._prepare(load_demo=True)
+    assert called == ["migrate"] if filled else ["migrate", "load_demo"]
