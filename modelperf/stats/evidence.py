@@ -6,7 +6,16 @@ from math import sqrt
 
 import numpy as np
 
-from modelperf.stats.t_process import Counts, Flags, Floats, critical_t, first_decisive, log_e
+from modelperf.stats.t_process import (
+    LARGEST_PHI,
+    Counts,
+    Flags,
+    Floats,
+    critical_t,
+    first_decisive,
+    inflation,
+    log_e,
+)
 
 LARGEST_LOG_E = 690.0  # exp of it is still a finite double
 
@@ -205,13 +214,13 @@ def _needed(looks: Looks, alpha: float, min_pairs: int) -> int | None:
     n = int(looks.n[-1])
     if n < min_pairs:
         return min_pairs - n
-    phi = float(looks.phi[-1])
-    deviation = float(looks.error[-1]) * sqrt(float(looks.size[-1]) * (1 - phi) / (1 + phi))
+    phi, r1 = looks.phi[-1], float(looks.r1[-1])
+    deviation = float(looks.error[-1] / inflation(phi)) * sqrt(float(looks.size[-1]))
     total = first_decisive(
         abs(float(looks.mean[-1])) / deviation,
-        float(looks.r1[-1]),
-        float(looks.margin[-1]) / deviation,
-        alpha,
+        min((n * r1 + 1) / max(n - 4, 1), LARGEST_PHI),
+        margin=float(looks.margin[-1]) / deviation,
+        alpha=alpha,
         after=n,
     )
     return None if total is None else total - n

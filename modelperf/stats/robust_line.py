@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from modelperf.stats.t_process import Counts, Flags, Floats
+from modelperf.stats.t_process import Counts, Flags, Floats, allowance
 
 HUBER_C = 1.5
 STEPS = 4
 WINSOR_C = 2.5
 MAD_OF_NORMAL = 0.6745
-LARGEST_PHI = 0.95
-ROUNDING = 1e-12  # of the largest value: spread below it is taken for rounding
+QUANTILE_80_OF_NORMAL = 1.2816  # of its absolute value
+ROUNDING = 1e-12  # spread below this share of the largest value is taken for rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +53,8 @@ class Lines:
 def fit_lines(x: Floats, y: Floats, inside: Flags) -> Lines:
     """Fit a line to every row: Huber's weights, winsorised residuals, then Prais-Winsten.
 
-    phi = (m r1 + 2)/(m - 4), clipped to [0, .95], with r1 the lag-1 autocorrelation of the
-    residuals of the m values of a row: an estimate freed of its bias. The degrees of freedom are
-    those of as many independent values, max(4, m (1 - phi)/(1 + phi)) - 2.
+    phi is the allowance of `t_process` for the lag-1 autocorrelation of the m residuals of a row. The
+    degrees of freedom are those of as many independent values, max(4, m (1 - phi)/(1 + phi)) - 2.
 
     Parameters
     ----------
@@ -69,57 +68,73 @@ def fit_lines(x: Floats, y: Floats, inside: Flags) -> Lines:
     Lines
         Constant values: slope 0. Times without spread: slope 0 with an error of 0.
     """
-    weight = inside.astype(np.float64)
-    count = np.count_nonzero(inside, axis=1)
-    x = _centred(x, weight)
-    middle = np.sum(y * weight, axis=1) / count
-    z = (y - middle[:, None]) * weight
-    floor = ROUNDING * np.max(np.abs(y) * weight, axis=1)
-    fitted, scale = _huber(x, z, weight, count, floor)
-    bound = WINSOR_C * scale[:, None]
-    residual = np.clip(z - fitted, -bound, bound) * weight
-    phi = _phi(residual, count)
-    return _prais_winsten(x, fitted + residual, inside, phi, middle, floor)
+    rows = _Rows.centred(x, y, inside)
+    fitted, scale = _huber(rows)
+    winsorised = _winsorised(rows.y - fitted, WINSOR_C * scale[:, None], rows.inside)
+    phi = allowance(_r1(winsorised), rows.count)
+    return _prais_winsten(rows, fitted + winsorised, phi)
 
 
-def _centred(x: Floats, weight: Floats) -> Floats:
-    mean = np.sum(x * weight, axis=1) / np.sum(weight, axis=1)
-    centred: Floats = (x - mean[:, None]) * weight
-    return centred
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """Times about their mean and values about theirs in a row's unit; all 0 outside."""
+
+    x: Floats
+    y: Floats
+    inside: Floats
+    count: Counts
+    middle: Floats  # what was taken off the values
+    unit: Floats  # what they were then divided by, a power of two: no square overflows
+
+    @classmethod
+    def centred(cls, x: Floats, y: Floats, inside: Flags) -> "_Rows":
+        count = np.count_nonzero(inside, axis=1)
+        mean_x, mean_y = (np.sum(a, axis=1, where=inside) / count for a in (x, y))
+        largest = np.max(np.abs(y), axis=1, where=inside, initial=0.0)
+        unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)
+        return cls(
+            x=np.where(inside, x - mean_x[:, None], 0.0),
+            y=np.where(inside, (y - mean_y[:, None]) / unit[:, None], 0.0),
+            inside=inside.astype(np.float64),
+            count=count,
+            middle=mean_y,
+            unit=unit,
+        )
 
 
-def _huber(
-    x: Floats, y: Floats, inside: Floats, count: Counts, floor: Floats
-) -> tuple[Floats, Floats]:
+def _huber(rows: _Rows) -> tuple[Floats, Floats]:
     """Return the fitted values and the scale of the residuals about them."""
-    weight = inside
+    weight = rows.inside
     for _ in range(STEPS):
-        fitted, scale = _weighted_fit(x, y, weight, inside, count, floor)
+        fitted, scale = _weighted_fit(rows, weight)
         bound = HUBER_C * scale[:, None]
-        weight = inside * bound / np.maximum(np.abs(y - fitted), bound)
-    return _weighted_fit(x, y, weight, inside, count, floor)
+        weight = rows.inside * bound / np.maximum(np.abs(rows.y - fitted), bound)
+    return _weighted_fit(rows, weight)
 
 
-def _weighted_fit(
-    x: Floats, y: Floats, weight: Floats, inside: Floats, count: Counts, floor: Floats
-) -> tuple[Floats, Floats]:
+def _weighted_fit(rows: _Rows, weight: Floats) -> tuple[Floats, Floats]:
     total = np.sum(weight, axis=1)
-    mean_x, mean_y = np.sum(weight * x, axis=1) / total, np.sum(weight * y, axis=1) / total
-    from_mean = weight * (x - mean_x[:, None])
-    spread = np.sum(from_mean * x, axis=1)
-    slope = _ratio(np.sum(from_mean * y, axis=1), spread)
-    fitted = (mean_y[:, None] + slope[:, None] * (x - mean_x[:, None])) * inside
-    outside = np.where(inside > 0, 0.0, np.inf)
-    scale = _median(np.abs(y - fitted) + outside, count) / MAD_OF_NORMAL
-    return fitted, np.maximum(scale, np.maximum(floor, np.finfo(np.float64).tiny))
+    mean_x, mean_y = (np.sum(weight * a, axis=1) / total for a in (rows.x, rows.y))
+    from_mean = rows.x - mean_x[:, None]
+    slope = _ratio(
+        np.sum(weight * from_mean * rows.y, axis=1), np.sum(weight * from_mean * rows.x, axis=1)
+    )
+    fitted = (mean_y[:, None] + slope[:, None] * from_mean) * rows.inside
+    size = np.where(rows.inside > 0, np.abs(rows.y - fitted), np.inf)
+    return fitted, _scale(size, rows.count)
 
 
-def _median(values: Floats, count: Counts) -> Floats:
-    """Return the median of the `count` smallest of each row (the rest being infinite)."""
-    ordered = np.sort(values, axis=1)
-    row = np.arange(count.size)
-    median: Floats = (ordered[row, (count - 1) // 2] + ordered[row, count // 2]) / 2
-    return median
+def _scale(size: Floats, count: Counts) -> Floats:
+    """Return the median size as a standard deviation, at least half what the 80 % quantile gives.
+
+    The second keeps the scale where rounding leaves more than half of the residuals at zero.
+    """
+    ordered, row = np.sort(size, axis=1), np.arange(count.size)
+    median = (ordered[row, (count - 1) // 2] + ordered[row, count // 2]) / 2
+    upper = ordered[row, 4 * count // 5]
+    least = np.maximum(upper / (2 * QUANTILE_80_OF_NORMAL), ROUNDING)
+    scale: Floats = np.maximum(median / MAD_OF_NORMAL, least)
+    return scale
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -128,42 +143,43 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=out, where=denominator > 0)
 
 
-def _phi(residual: Floats, count: Counts) -> Floats:
-    r1 = _ratio(np.sum(residual[:, 1:] * residual[:, :-1], axis=1), np.sum(residual**2, axis=1))
-    phi: Floats = np.clip((count * r1 + 2) / (count - 4), 0.0, LARGEST_PHI)
-    return phi
+def _winsorised(residual: Floats, bound: Floats, inside: Floats) -> Floats:
+    """Clip, and divide by the share that is left alone, so that the spread is not understated."""
+    share = np.sum(inside * (np.abs(residual) <= bound), axis=1) / np.sum(inside, axis=1)
+    winsorised: Floats = np.clip(residual, -bound, bound) * inside / share[:, None]
+    return winsorised
 
 
-def _prais_winsten(
-    x: Floats, y: Floats, inside: Flags, phi: Floats, middle: Floats, floor: Floats
-) -> Lines:
+def _r1(residual: Floats) -> Floats:
+    return _ratio(np.sum(residual[:, 1:] * residual[:, :-1], axis=1), np.sum(residual**2, axis=1))
+
+
+def _prais_winsten(rows: _Rows, y: Floats, phi: Floats) -> Lines:
     """Regress on the differences that leave independent errors; the first value is kept, scaled."""
-    one, u, v = (_decorrelated(a, inside, phi) for a in (inside.astype(np.float64), x, y))
+    one, u, v = (_decorrelated(a, rows, phi) for a in (rows.inside, rows.x, y))
     s11, s1u, suu = (np.sum(a * b, axis=1) for a, b in ((one, one), (one, u), (u, u)))
     s1v, suv = np.sum(one * v, axis=1), np.sum(u * v, axis=1)
     determinant = s11 * suu - s1u**2
     slope = _ratio(s11 * suv - s1u * s1v, determinant)
     level = (s1v - slope * s1u) / s11
     rest = v - level[:, None] * one - slope[:, None] * u
-    count = np.count_nonzero(inside, axis=1)
-    variance = np.maximum(np.sum(rest**2, axis=1) / (count - 2), floor**2)
+    spread = np.sqrt(np.sum(rest**2, axis=1) / (rows.count - 2))
+    spread = np.maximum(spread, ROUNDING)
     return Lines(
-        slope=slope,
-        slope_error=np.sqrt(variance * _ratio(s11, determinant)),
-        level=level + middle,
-        level_error=np.sqrt(
-            variance * np.where(determinant > 0, _ratio(suu, determinant), 1 / s11)
-        ),
+        slope=slope * rows.unit,
+        slope_error=spread * rows.unit * np.sqrt(_ratio(s11, determinant)),
+        level=level * rows.unit + rows.middle,
+        level_error=spread
+        * rows.unit
+        * np.sqrt(np.where(suu > 0, _ratio(suu, determinant), 1 / s11)),
         phi=phi,
-        df=np.maximum(4, count * (1 - phi) / (1 + phi)) - 2,
+        df=np.maximum(4, rows.count * (1 - phi) / (1 + phi)) - 2,
     )
 
 
-def _decorrelated(a: Floats, inside: Flags, phi: Floats) -> Floats:
+def _decorrelated(a: Floats, rows: _Rows, phi: Floats) -> Floats:
     out = a.copy()
-    out[:, 1:] -= np.where(inside[:, :-1], phi[:, None] * a[:, :-1], 0.0)
-    row = np.arange(phi.size)
-    first = np.argmax(inside, axis=1)
+    out[:, 1:] -= phi[:, None] * a[:, :-1]  # 0 outside
+    row, first = np.arange(phi.size), np.argmax(rows.inside > 0, axis=1)
     out[row, first] = a[row, first] * np.sqrt(1 - phi**2)
-    decorrelated: Floats = out
-    return decorrelated
+    return out

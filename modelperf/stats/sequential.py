@@ -16,6 +16,7 @@ from modelperf.stats.t_process import (
     Moments,
     allowance,
     first_decisive,
+    inflation,
     moments,
 )
 
@@ -35,9 +36,10 @@ def paired(
 ) -> Evidence:
     """Compare two models evaluated on the same windows.
 
-    With t the Student statistic of the first n differences and phi their allowance for
-    autocorrelation, ``E = (1+n)^(-1/2) [(1 + t²/(n-1)) / (1 + t²/((n-1)(1+n)))]^(n/2)`` of t shrunk
-    by ``sqrt((1-phi)/(1+phi))`` (Wang and Ramdas, arXiv:2310.03722, g = 1). A winner is declared at
+    With t the Student statistic of the first n differences, shrunk by ``sqrt((1-phi)/(1+phi))``,
+    ``E = (1+n)^(-1/2) [(1 + t²/(n-1)) / (1 + t²/((n-1)(1+n)))]^(n/2)`` (Wang and Ramdas,
+    arXiv:2310.03722, g = 1). phi = (n r1 + 5)/(n - 5), clipped to [0, .95], is the allowance for
+    their lag-1 autocorrelation r1. A winner is declared at
     E >= 1/alpha, equivalence where the running intersection of the intervals lies inside +- margin;
     where both happen at the same pair the arms are equivalent.
 
@@ -76,7 +78,7 @@ def paired(
     looks = Looks(
         n=pairs.n,
         mean=pairs.mean,
-        error=pairs.deviation * np.sqrt((1 + phi) / (1 - phi) / pairs.n),
+        error=pairs.deviation / np.sqrt(pairs.n) * inflation(phi),
         size=pairs.n.astype(np.float64),
         df=np.maximum(pairs.n - 1.0, 1.0),
         r1=pairs.r1,
@@ -98,9 +100,10 @@ def two_sample(
 ) -> Evidence:
     """Compare two models evaluated on different windows.
 
-    As `paired`, on Welch's t with its degrees of freedom nu: n is the number of pairs of the same
-    precision, ``(s_a² + s_b²) / (s_a²/n_a + s_b²/n_b)``, the exponent n/2 becomes (nu + 1)/2, and
-    phi is the larger of the two arms'.
+    As `paired`, on Welch's t with its degrees of freedom nu: each arm's standard error is widened
+    by its own allowance for autocorrelation, the exponent n/2 becomes (nu + 1)/2, and n the number
+    of pairs of the same precision, ``w n_a + (1 - w) n_b`` with w the share of A in the squared
+    error. The phi that is reported is the larger of the two arms'.
 
     The arms are interleaved in order of arrival, with a look after each moment at which something
     arrived. Without times of arrival they take turns, one window each, then the rest of the longer.
@@ -165,7 +168,8 @@ def expected_pairs(effect_in_sd: float, *, confidence_level: float = 0.95, phi: 
     if np.isnan(effect_in_sd) or not -1 < phi < 1 or not 0 < confidence_level < 1:
         raise ValueError("need an effect, -1 < phi < 1 and 0 < confidence_level < 1")
     alpha = 1 - confidence_level
-    return first_decisive(abs(effect_in_sd), phi, 0.0, alpha, after=7) or MOST_PAIRS
+    planned = first_decisive(abs(effect_in_sd), phi, margin=0.0, alpha=alpha, after=7)
+    return planned or MOST_PAIRS
 
 
 def _series(values: ArrayLike) -> Floats:
@@ -213,20 +217,21 @@ def _arrivals(when_a: NDArray[np.generic], when_b: NDArray[np.generic]) -> tuple
 
 def _welch(a: Moments, b: Moments, margin: Floats) -> Looks:
     mean = _differences(a.mean, b.mean)
-    error_a, error_b = a.deviation / np.sqrt(a.n), b.deviation / np.sqrt(b.n)
+    phi_a, phi_b = allowance(a.r1, a.n), allowance(b.r1, b.n)
+    error_a = a.deviation / np.sqrt(a.n) * inflation(phi_a)
+    error_b = b.deviation / np.sqrt(b.n) * inflation(phi_b)
     error = np.hypot(error_a, error_b)
     spread = error > 0
     share_a = np.divide(error_a, error, out=np.zeros_like(error), where=spread) ** 2
     share_b = np.divide(error_b, error, out=np.zeros_like(error), where=spread) ** 2
     rest = share_a**2 / np.maximum(a.n - 1, 1) + share_b**2 / np.maximum(b.n - 1, 1)
-    phi = np.maximum(allowance(a.r1, a.n), allowance(b.r1, b.n))
     return Looks(
         n=np.minimum(a.n, b.n),
         mean=mean,
-        error=error * np.sqrt((1 + phi) / (1 - phi)),
+        error=error,
         size=np.where(spread, share_a * a.n + share_b * b.n, 2.0 * a.n * b.n / (a.n + b.n)),
         df=np.divide(1.0, rest, out=np.maximum(a.n + b.n - 2.0, 1.0), where=spread),
         r1=np.maximum(a.r1, b.r1),
-        phi=phi,
+        phi=np.maximum(phi_a, phi_b),
         margin=margin,
     )

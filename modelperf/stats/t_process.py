@@ -1,7 +1,9 @@
-"""The t e-process, its interval and what it needs, as functions of arrays.
+"""The t e-process, its interval and its allowance for autocorrelation, as functions of arrays.
 
 References
 ----------
+Marriott, F. H. C. and Pope, J. A. (1954). "Bias in the estimation of autocorrelations". Biometrika
+41, 390-402.
 Wang, H. and Ramdas, A. (2023). "Anytime-valid t-tests and confidence sequences for Gaussian means
 with unknown variance". arXiv:2310.03722.
 """
@@ -64,10 +66,22 @@ def moments(x: Floats) -> Moments:
     )
 
 
-def allowance(r1: Floats | float, n: Counts) -> Floats:
-    """Return phi, the allowance for autocorrelation: two standard errors above the estimate."""
-    phi: Floats = np.clip(r1 + 2 / np.sqrt(n), 0.0, LARGEST_PHI)
-    return phi
+def allowance(r1: Floats, n: Counts) -> Floats:
+    """Return phi = (n r1 + 5)/(n - 5), clipped to [0, .95], and .95 up to five values.
+
+    r1 falls short of the autocorrelation by (1 + 4 phi)/n (Marriott and Pope 1954), about a line by
+    (2 + 4 phi)/n; what is added beyond that is the allowance for not knowing it.
+    """
+    enough = n > 5
+    phi = np.divide(n * r1 + 5, n - 5, out=np.full(n.shape, LARGEST_PHI), where=enough)
+    clipped: Floats = np.clip(phi, 0.0, LARGEST_PHI)
+    return clipped
+
+
+def inflation(phi: Floats) -> Floats:
+    """Return the factor on the standard error of a mean that autocorrelation phi amounts to."""
+    factor: Floats = np.sqrt((1 + phi) / (1 - phi))
+    return factor
 
 
 def log_e(t: Floats, n: Floats, df: Floats) -> Floats:
@@ -92,17 +106,18 @@ def critical_t(n: Floats, df: Floats, alpha: float) -> Floats:
 
 
 def first_decisive(
-    effect: float, r1: float, margin: float, alpha: float, *, after: int, df_per_pair: float = 1.0
+    effect: float, phi: float, *, margin: float, alpha: float, after: int
 ) -> int | None:
     """Return the smallest n > `after` at which an effect seen at its expected size decides.
 
-    `effect` (>= 0) and `margin` are in standard deviations of one pair; decided is E >= 1/alpha or
-    an interval inside +- `margin`. None where no n up to 10,000 decides.
+    `effect` (>= 0) and `margin` are in standard deviations of one pair, phi is the autocorrelation
+    as it is. Decided is E >= 1/alpha or an interval inside +- `margin`. None where no n up to
+    10,000 decides.
     """
     n = np.arange(after + 1, MOST_PAIRS + 1)
     size = n.astype(np.float64)
-    phi = allowance(r1, n)
-    scale = np.sqrt((1 + phi) / (1 - phi) / n)
-    critical = critical_t(size, df_per_pair * (size - 1), alpha)
-    decisive = (effect >= critical * scale) | (effect + critical * scale <= margin)
+    expected_r1 = phi - (1 + 4 * phi) / size
+    error = inflation(allowance(expected_r1, n)) / np.sqrt(size)
+    half = critical_t(size, size - 1, alpha) * error
+    decisive = (effect >= half) | (effect + half <= margin)
     return int(n[np.argmax(decisive)]) if decisive.any() else None

@@ -25,6 +25,9 @@ class Direction(StrEnum):
     DEGRADING = "degrading"
 
 
+HEADINGS = {1.0: Direction.DEGRADING, 0.0: Direction.STABLE, -1.0: Direction.IMPROVING}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
     """The trend of one series over its last evaluations.
@@ -102,25 +105,16 @@ def trend(
     ValueError
         Different lengths, more than one dimension, descending or infinite days, `window` below 10.
     """
-    x, y = _finite(days, values)
-    if window < FEWEST:
-        raise ValueError(f"window must be at least {FEWEST}")
+    x, y = _finite(days, values, window)
     n = min(x.size, window)
     if n < FEWEST or x[-1] == x[-n]:
         return _insufficient(n)
     lines = fit_lines(*_windows(x, y, window))
-    if target_zero:
-        worse = np.where(lines.level < 0, -1.0, 1.0)
-        clear = np.abs(lines.level) > CLEAR * lines.level_error
-    else:
-        worse = np.full(lines.level.shape, -1.0 if higher_is_better else 1.0)
-        clear = np.ones(lines.level.shape, dtype=np.bool_)
-    sign = np.sign(lines.slope) * worse * clear
-    rate = float(lines.slope[-1] * worse[-1])
-    level = float(lines.level[-1])
+    worse = _worse(lines, higher_is_better=higher_is_better, target_zero=target_zero)
+    rate, level = float(lines.slope[-1] * worse[-1]), float(lines.level[-1])
     reach = float(lines.slope_error[-1] * special.stdtrit(lines.df[-1], (1 + COVERAGE) / 2))
     return Trend(
-        direction=_label(lines.p_value, sign),
+        direction=_labels(lines, worse, target_zero=target_zero)[-1],
         rate=rate,
         low=rate - reach,
         high=rate + reach,
@@ -133,7 +127,43 @@ def trend(
     )
 
 
-def _finite(days: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
+def directions(
+    days: ArrayLike,
+    values: ArrayLike,
+    *,
+    higher_is_better: bool = False,
+    target_zero: bool = False,
+    window: int = 60,
+) -> list[Direction]:
+    """Return the label at each evaluation, as `trend` gave it when that was the last one.
+
+    Parameters
+    ----------
+    days, values, higher_is_better, target_zero, window
+        As in `trend`.
+
+    Returns
+    -------
+    list of Direction
+        One for each finite value; the first nine are stable.
+
+    Raises
+    ------
+    ValueError
+        As in `trend`.
+    """
+    x, y = _finite(days, values, window)
+    young = [Direction.STABLE] * min(x.size, FEWEST - 1)
+    if x.size < FEWEST:
+        return young
+    lines = fit_lines(*_windows(x, y, window))
+    worse = _worse(lines, higher_is_better=higher_is_better, target_zero=target_zero)
+    return young + _labels(lines, worse, target_zero=target_zero)
+
+
+def _finite(days: ArrayLike, values: ArrayLike, window: int) -> tuple[Floats, Floats]:
+    if window < FEWEST:
+        raise ValueError(f"window must be at least {FEWEST}")
     x, y = np.asarray(days, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError("days and values must be one-dimensional and of equal length")
@@ -169,12 +199,23 @@ def _windows(x: Floats, y: Floats, window: int) -> tuple[Floats, Floats, Flags]:
     return x_rows, y_rows, inside
 
 
-def _label(p_values: Floats, sign: Floats) -> Direction:
+def _worse(lines: Lines, *, higher_is_better: bool, target_zero: bool) -> Floats:
+    """Return +1 where a rising value is getting worse, -1 where a falling one is."""
+    if target_zero:
+        return np.where(lines.level < 0, -1.0, 1.0)
+    return np.full(lines.level.shape, -1.0 if higher_is_better else 1.0)
+
+
+def _labels(lines: Lines, worse: Floats, *, target_zero: bool) -> list[Direction]:
     """Fold: a significant slope enters its label, an insignificant or turned one leaves it."""
-    state = 0.0
-    for p, s in zip(p_values.tolist(), sign.tolist(), strict=True):
-        if p < ENTER and s:
-            state = s
-        elif p > LEAVE or s * state < 0:
+    sign = np.sign(lines.slope) * worse
+    if target_zero:
+        sign = np.where(np.abs(lines.level) > CLEAR * lines.level_error, sign, 0.0)
+    state, labels = 0.0, []
+    for p, heading in zip(lines.p_value.tolist(), sign.tolist(), strict=True):
+        if p < ENTER and heading:
+            state = heading
+        elif p > LEAVE or heading * state < 0:
             state = 0.0
-    return {1.0: Direction.DEGRADING, -1.0: Direction.IMPROVING, 0.0: Direction.STABLE}[state]
+        labels.append(HEADINGS[state])
+    return labels
