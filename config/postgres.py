@@ -58,8 +58,9 @@ def release(data_dir: Path) -> bool:
     cluster = Cluster(Path(os.path.realpath(data_dir)))
     with _turn:
         lease = _leases.pop(cluster.folder, None)
-    if lease:
-        lease.close()
+    if lease is None:
+        return True
+    lease.close()
     shared_since = time.monotonic()
     while _is_guarded(cluster):
         if not _could_share(cluster):

@@ -101,9 +101,11 @@ def _refuse_used_port(host: str, port: int) -> None:
 def _make_secret_key(data_dir: Path) -> None:
     """Keep a random key in the data directory; of two launchers at once, the first one's."""
     key = data_dir / "secret_key"
-    if os.environ.get("MODELPERF_SECRET_KEY") or key.exists():
+    if os.environ.get("MODELPERF_SECRET_KEY"):
         return
     try:
+        if key.exists():
+            return
         data_dir.mkdir(parents=True, exist_ok=True)
         own = data_dir / f"secret_key.{os.getpid()}"
         own.touch(mode=0o600)
@@ -115,7 +117,7 @@ def _make_secret_key(data_dir: Path) -> None:
         own.unlink()
     except PermissionError as error:
         raise NotStartedError(
-            f"{data_dir} is not writable: set MODELPERF_DATA_DIR to a folder of your own."
+            f"{data_dir} belongs to another user: set MODELPERF_DATA_DIR to a folder of your own."
         ) from error
 
 

@@ -117,6 +117,11 @@ def test_release_waits_for_the_stop(folder: Path) -> None:
     assert not running(folder)
 
 
+def test_release_of_a_server_never_used_touches_nothing(folder: Path) -> None:
+    assert postgres.release(folder)
+    assert not folder.exists()
+
+
 def test_release_leaves_a_shared_server_running(folder: Path, start: Start) -> None:
     other = start(folder)
     started = other.connect()
