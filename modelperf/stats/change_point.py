@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
+from modelperf.stats.order_statistics import row_quantile
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -127,8 +128,10 @@ def weights(oriented: Floats, sample_counts: Floats) -> Floats:
     -------
     ndarray, same shape
         ``w = 1/(a + b u)`` scaled to mean 1, with ``u = median(n)/n``, from the regression of the
-        squared deviations from the median (capped at their 95 % quantile) on ``u``; 1 where the
-        counts are constant, not reported, or say nothing of the noise; 0 at the padding.
+        squared deviations e² from the median on ``u``; 1 where the counts are constant, not
+        reported, or say nothing of the noise; 0 at the padding. An e² is capped at the 95 %
+        quantile of all e², or ``u`` times that of all e²/u where this is larger: the few windows
+        with few rows may be noisier than all others without being outliers.
     """
     here = ~np.isnan(oriented)
     weight = here.astype(float)
@@ -142,13 +145,19 @@ def _weights(y: Floats, counts: Floats, here: NDArray[np.bool_]) -> Floats:
     n = here.sum(axis=1, keepdims=True)
     known = here & (counts > 0)
     ordered = np.sort(np.where(known, counts, np.nan), axis=1)
-    middle = _quantile(ordered, known.sum(axis=1, keepdims=True), 0.5)
+    middle = row_quantile(ordered, known.sum(axis=1, keepdims=True), 0.5)
     u = np.where(here, 1.0, 0.0)
     np.divide(np.broadcast_to(middle, u.shape), counts, out=u, where=known)
-    square = (y - _quantile(np.sort(y, axis=1), n, 0.5)) ** 2
-    cap = _quantile(np.sort(square, axis=1), n, 0.95)
-    square = np.where(here, np.minimum(square, cap), 0.0)
+    square = (y - row_quantile(np.sort(y, axis=1), n, 0.5)) ** 2
+    square = np.where(here, np.minimum(square, _cap(square, u, here, n)), 0.0)
     return _fitted_weights(u, square, here, np.maximum(n, 1))
+
+
+def _cap(square: Floats, u: Floats, here: NDArray[np.bool_], n: Ints) -> Floats:
+    per_u = np.full_like(square, np.nan)
+    np.divide(square, u, out=per_u, where=here)
+    caps = (row_quantile(np.sort(block, axis=1), n, 0.95) for block in (square, per_u))
+    return np.maximum(next(caps), u * next(caps))
 
 
 def _fitted_weights(u: Floats, square: Floats, here: NDArray[np.bool_], n: Ints) -> Floats:
@@ -186,12 +195,12 @@ def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
     here = ~np.isnan(oriented)
     n = here.sum(axis=1)[:, None]
     ordered = np.sort(oriented, axis=1)
-    centre = _quantile(ordered, n, 0.5)
+    centre = row_quantile(ordered, n, 0.5)
     weight = weights(oriented, sample_counts)
     root = np.sqrt(weight)
     x = root * (oriented - centre)
     floor = _resolution(ordered)
-    scale = _quantile(np.sort(np.abs(x), axis=1), n, 0.5) / 0.6745
+    scale = row_quantile(np.sort(np.abs(x), axis=1), n, 0.5) / 0.6745
     reach = REACH * np.maximum(scale, floor)
     x = np.where(here, np.clip(x, -reach, reach), 0.0)
     x -= root * (_row_sums(root * x) / np.maximum(_row_sums(weight), _ROUNDING))
@@ -224,7 +233,9 @@ def z_from_t(t: Floats, df: Floats) -> Floats:
     return np.copysign(z, t)
 
 
-def change_range(oriented: Floats, sample_counts: Floats, split: int, phi: float) -> tuple[int, int]:
+def change_range(
+    oriented: Floats, sample_counts: Floats, split: int, phi: float
+) -> tuple[int, int]:
     """Return the approximate 95 % range of a change's position.
 
     Parameters
@@ -291,7 +302,7 @@ def _side(ready: Standardised, contrast: Floats, total: Floats, sign: float) -> 
 
 
 def _autocorrelation(ready: Standardised, split: Ints) -> Floats:
-    """phi = clip(r1 + (2 + 4 r1)/t, 0, .9), r1 of the residuals around the two means."""
+    """Return clip(r1 + (2 + 4 r1)/t, 0, .9), r1 of the residuals around the two means."""
     root = np.sqrt(ready.weight)
     is_before = np.arange(root.shape[1]) < split[:, None]
     moment, weight = root * ready.x, ready.weight
@@ -315,15 +326,6 @@ def _packed(y: Floats, counts: Floats) -> tuple[Floats, Floats]:
         return y, counts
     order = np.argsort(gone, axis=1, kind="stable")
     return np.take_along_axis(y, order, 1), np.take_along_axis(counts, order, 1)
-
-
-def _quantile(ordered: Floats, n: Ints, q: float) -> Floats:
-    """Quantile (linear interpolation) of the first n of each ordered row; NaN where n is 0."""
-    place = np.maximum(n - 1, 0) * q
-    low = np.floor(place).astype(np.intp)
-    high = np.minimum(low + 1, np.maximum(n - 1, 0))
-    below, above = (np.take_along_axis(ordered, at, axis=1) for at in (low, high))
-    return np.where(n > 0, below + (place - low) * (above - below), np.nan)
 
 
 def _row_sums(block: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""A model that falls off a cliff: told by its first or second evaluation, not by a fitted change."""
+"""A model that falls off a cliff: told by its first or second evaluation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelperf.stats.change_point import weights
+from modelperf.stats.order_statistics import median, row_quantile
 
 Floats = NDArray[np.float64]
 
 BASE = 60
 FEWEST_IN_BASE = 20
 TWO_IN_A_ROW = 5.0
-ONE_ALONE = 15.0
+ONE_ALONE = (10.0, 20.0)
+TIMES_LARGEST = 4.4
 OUTLIER = 8.0
 BACK = 4
 _SMALLEST_SCALE = 1e-12
@@ -30,15 +32,16 @@ class Depth:
         Robust z, positive below; NaN with fewer than 20 evaluations before.
     before, scale : ndarray, shape (rows,)
         Median and robust standard deviation of those before, on the scale of the input.
-    has_spread : ndarray of bool, shape (rows,)
-        Whether more than half of the evaluations before differ. Where they do not, one deviant
-        evaluation says nothing in multiples of the spread.
+    alone_beyond : ndarray, shape (rows,)
+        Bound beyond which one evaluation alone is a collapse: 4.4 times the largest deviation
+        among those before, between 10 and 20. Infinite where more than half of those before are
+        equal: one deviant evaluation is then no multiple of any spread.
     """
 
     z: Floats
     before: Floats
     scale: Floats
-    has_spread: NDArray[np.bool_]
+    alone_beyond: Floats
 
 
 def depth(oriented: Floats, sample_counts: Floats) -> Depth:
@@ -60,26 +63,40 @@ def depth(oriented: Floats, sample_counts: Floats) -> Depth:
     """
     root = np.sqrt(weights(oriented, sample_counts))
     base, newest = oriented[:, :-1], oriented[:, -1]
-    n = (~np.isnan(base)).sum(axis=1)
-    enough = n >= FEWEST_IN_BASE
-    z, before, scale = (np.full(len(n), np.nan) for _ in range(3))
-    has_spread = np.zeros(len(n), bool)
-    for size in np.unique(n[enough]):
-        rows = n == size
-        before[rows], scale[rows], has_spread[rows] = _location(base[rows, -size:], root[rows, -size - 1 : -1])
+    before, scale, bound = _location(base, root[:, :-1])
     floor = _SMALLEST_SCALE * np.maximum(np.abs(before), np.abs(newest))
     scale = np.maximum(scale, np.maximum(floor, np.finfo(float).tiny))
-    z[enough] = (root[:, -1] * (before - newest) / scale)[enough]
-    return Depth(z=z, before=before, scale=scale, has_spread=has_spread)
+    z = _trust(sample_counts) * root[:, -1] * (before - newest) / scale
+    return Depth(z=z, before=before, scale=scale, alone_beyond=bound)
 
 
-def _location(base: Floats, root: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    before = np.median(base, axis=1)
-    x = root * (base - before[:, None])
-    mad = np.median(np.abs(x), axis=1) / 0.6745
-    low, high = np.quantile(x, (0.1, 0.9), axis=1)
-    robust = np.maximum(mad, (high - low) / 2.563)
-    return before, np.where(robust > 0, robust, x.std(axis=1)), mad > 0
+def _trust(counts: Floats) -> Floats:
+    """Root of the newest count over the median count, at most 1; 1 where it is not reported."""
+    usual = np.sort(counts, axis=1)[:, counts.shape[1] // 2]
+    known = (counts[:, -1] > 0) & (usual > counts[:, -1])
+    return np.where(known, np.sqrt(counts[:, -1] / np.where(known, usual, 1.0)), 1.0)
+
+
+def _location(base: Floats, root: Floats) -> tuple[Floats, Floats, Floats]:
+    """Median, robust standard deviation and the bound for one alone; NaN in too short rows."""
+    n = (~np.isnan(base)).sum(axis=1, keepdims=True)
+    n = np.where(n < FEWEST_IN_BASE, 0, n)
+    before = row_quantile(np.sort(base, axis=1), n, 0.5)
+    x = np.sort(root * (base - before), axis=1)
+    size = np.sort(np.abs(x), axis=1)
+    mad = row_quantile(size, n, 0.5) / 0.6745
+    spread = (row_quantile(x, n, 0.9) - row_quantile(x, n, 0.1)) / 2.563
+    scale = np.maximum(mad, spread)
+    scale = np.where(scale == 0, _root_mean_square(x, n), scale)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        largest = row_quantile(size, n, 1.0) / scale
+    bound = np.where(mad > 0, np.clip(TIMES_LARGEST * largest, *ONE_ALONE), np.inf)
+    return before[:, 0], scale[:, 0], bound[:, 0]
+
+
+def _root_mean_square(x: Floats, n: NDArray[np.intp]) -> Floats:
+    squares = np.where(np.isnan(x), 0.0, x * x).sum(axis=1, keepdims=True)
+    return np.asarray(np.sqrt(squares / np.maximum(n, 1)))
 
 
 def is_back(since: Floats, before: float) -> bool:
@@ -101,6 +118,6 @@ def is_back(since: Floats, before: float) -> bool:
     """
     if len(since) <= BACK:
         return False
-    d = before - float(np.median(since[:-BACK]))
+    d = before - median(since[:-BACK])
     last = since[-BACK:]
     return bool(last.mean() >= before - d / 4 and last.min() >= before - d / 2)

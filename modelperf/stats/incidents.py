@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelperf.stats.change_point import Side, change_range, scan, weights
-from modelperf.stats.collapse import BACK, BASE, ONE_ALONE, OUTLIER, TWO_IN_A_ROW, Depth, is_back
+from modelperf.stats.collapse import BACK, BASE, OUTLIER, TWO_IN_A_ROW, Depth, is_back
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
+from modelperf.stats.order_statistics import median
 from modelperf.stats.orientation import effect, level, robust_mean, winsorised
 from modelperf.stats.results import Incident, MetricKind, Rule, Rules
 from modelperf.stats.track import Block, Row, Track
@@ -177,7 +178,7 @@ def collapse_incident(track: Track, block: Block, end: int, rules: Rules) -> Inc
             continue
         if direction * before.z[at] > TWO_IN_A_ROW and _matters(track, end - 1, rules):
             return _collapsed(track, end - 1, end, before, at, direction)
-        if now.has_spread[at] and direction * now.z[at] > ONE_ALONE:
+        if direction * now.z[at] > now.alone_beyond[at]:
             return _collapsed(track, end, end, now, at, direction)
     return None
 
@@ -186,11 +187,11 @@ def is_outlier(track: Track, block: Block, end: int, rules: Rules) -> bool:
     """Tell whether the newest evaluation alone is a mark on the series."""
     at = end - block.first
     is_far = any(direction * block.depth.z[at] > OUTLIER for direction in directions(rules.kind))
-    return is_far and bool(block.depth.has_spread[at]) and _matters(track, end, rules)
+    return is_far and bool(np.isfinite(block.depth.alone_beyond[at])) and _matters(track, end, rules)
 
 
 def _base_level(track: Track, index: int) -> float:
-    return float(np.median(track.values[max(0, index - BASE) : index]))
+    return median(track.values[max(0, index - BASE) : index])
 
 
 def _matters(track: Track, index: int, rules: Rules) -> bool:
@@ -216,7 +217,7 @@ def _collapsed(
         before=before,
         scale=scale,
         baseline=_base_level(track, first),
-        threshold=ONE_ALONE if first == end else TWO_IN_A_ROW,
+        threshold=float(found.alone_beyond[at]) if first == end else TWO_IN_A_ROW,
         statistic=z,
         peak=z,
         confirmed_p=None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from modelperf.stats.order_statistics import median
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
 
 Floats = NDArray[np.float64]
@@ -106,8 +107,8 @@ def robust_mean(values: Floats, weights: Floats) -> float:
 
 def winsorised(values: Floats) -> Floats:
     """Return the values, shape (evaluations,), clipped at 3 MAD/.6745 around their median."""
-    centre = np.median(values)
-    reach = 3.0 * np.median(np.abs(values - centre)) / 0.6745
+    centre = median(values)
+    reach = 3.0 * median(np.abs(values - centre)) / 0.6745
     return np.clip(values, centre - reach, centre + reach) if reach > 0 else values
 
 

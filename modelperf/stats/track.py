@@ -127,5 +127,5 @@ def _part(found: Depth, rows: slice) -> Depth:
         z=found.z[rows],
         before=found.before[rows],
         scale=found.scale[rows],
-        has_spread=found.has_spread[rows],
+        alone_beyond=found.alone_beyond[rows],
     )
