@@ -17,8 +17,8 @@ from modelperf.stats.t_process import Counts, Flags, Floats, allowance
 HUBER_C = 1.5
 STEPS = 4
 WINSOR_C = 2.5
-MAD_OF_NORMAL = 0.6745
-QUANTILE_80_OF_NORMAL = 1.2816  # of its absolute value
+MAD_OF_NORMAL = 0.6744897501960817
+QUANTILE_80_OF_NORMAL = 1.2815515655446004  # of its absolute value
 ROUNDING = 1e-12  # spread below this share of the largest value is taken for rounding
 
 
@@ -53,8 +53,9 @@ class Lines:
 def fit_lines(x: Floats, y: Floats, inside: Flags) -> Lines:
     """Fit a line to every row: Huber's weights, winsorised residuals, then Prais-Winsten.
 
-    phi is the allowance of `t_process` for the lag-1 autocorrelation of the m residuals of a row. The
-    degrees of freedom are those of as many independent values, max(4, m (1 - phi)/(1 + phi)) - 2.
+    phi is the allowance of `t_process` for the lag-1 autocorrelation of the m residuals of a row.
+    The degrees of freedom are those of as many independent values, max(4, m (1 - phi)/(1 + phi))
+    less 2.
 
     Parameters
     ----------
