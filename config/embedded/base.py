@@ -12,6 +12,7 @@ from django.db.utils import OperationalError as DjangoOperationalError
 from psycopg import Connection, OperationalError
 
 from config import postgres
+from config.embedded.client import DatabaseClient
 
 RETRY_SECONDS = 60.0
 # What a server that is starting, stopping or gone answers, by libpq's and its own C-locale words.
@@ -20,6 +21,8 @@ PASSING = ("the database system is", "Connection refused", "No such file", "serv
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """PostgreSQL, started when needed."""
+
+    client_class = DatabaseClient
 
     def get_connection_params(self) -> dict[str, Any]:
         """Place of the server, which is started where it does not run."""

@@ -1,6 +1,7 @@
 """The embedded server under real processes: shared, stopped by the last, back when killed."""
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -262,6 +264,20 @@ def test_data_of_another_major_version_is_refused_with_the_remedy(folder: Path) 
     assert postgres.release(folder)
 
 
+def test_data_of_root_is_refused_with_the_remedy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postgres.ensure(folder)
+    postgres.release(folder)
+    owner = pwd.getpwuid((folder / "postgres").stat().st_uid).pw_name
+    if AS_ROOT:
+        os.chown(folder / "postgres", 0, 0)
+    else:
+        monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(st_uid=0))
+    with pytest.raises(postgres.PostgresError, match=f"belongs to root.*chown -R {owner} "):
+        postgres.ensure(folder)
+
+
 def test_server_that_cannot_start_is_given_up_with_its_last_words(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +315,7 @@ def test_path_too_long_for_a_socket_gets_a_short_name(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(base))
-    folder = base / ("long" * 20) / "var"
+    folder = base / ("long é " * 14) / "var"
     place = postgres.ensure(folder)
     assert len(place.host) < 60
     with psycopg.connect(
@@ -332,7 +348,7 @@ def test_checkout_and_data_under_a_closed_folder_are_left_closed(base: Path, sta
     started = client.connect()
     assert started.startswith("20"), started
     pid = server_pid(closed / "var")
-    assert (Path(f"/proc/{pid}").stat().st_uid == 0) is False
+    assert user_of(pid) != 0
     copied = list((base / "tmp").glob("modelperf-0/postgres-*"))
     assert len(copied) == (1 if AS_ROOT else 0)
     assert {path.stat().st_uid for path in copied} <= {0}
@@ -340,6 +356,13 @@ def test_checkout_and_data_under_a_closed_folder_are_left_closed(base: Path, sta
     assert closed.stat().st_mode & 0o777 == 0o700
     assert closed.stat().st_uid == os.geteuid()
     assert base.stat().st_uid == os.geteuid()
+
+
+def user_of(pid: int | None) -> int:
+    shown = subprocess.run(
+        ["ps", "-o", "uid=", "-p", str(pid)], capture_output=True, text=True, check=True
+    )
+    return int(shown.stdout)
 
 
 def copy_wheel(site: Path) -> None:
