@@ -230,7 +230,7 @@ def _write_verdicts(
 def save(
     subject: Subject, position: Position, judged: Judged, *, rank: Rank, now: datetime
 ) -> None:
-    """Store the state of a version, and let its series' alerts follow while it is the active one."""
+    """Store the state of a version; while it is the active one, its series' alerts follow."""
     encode = msgspec.json.encode
     execute(
         """

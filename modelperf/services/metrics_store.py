@@ -131,7 +131,7 @@ def copy_missing(rows: Sequence[Row]) -> set[uuid.UUID]:
     """Store those of the evaluations that are new and return their ids."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming_metrics (LIKE {TABLE} INCLUDING DEFAULTS)"
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS incoming_metrics (LIKE {TABLE})"
             " ON COMMIT DROP; TRUNCATE incoming_metrics"
         )
     _copy_into("incoming_metrics", rows)

@@ -1,4 +1,4 @@
-"""The database views' definitions. A file is never edited once shipped: a change is a new version."""
+"""The database views. A definition is never edited once shipped: a change is a new version."""
 
 from pathlib import Path
 

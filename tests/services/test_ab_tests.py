@@ -1,0 +1,221 @@
+"""A/B tests: started once, judged on common windows, ended and decided for good."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from modelperf.models import ABTest, ModelVersion
+from modelperf.services import ab_tests, drift, metrics
+from modelperf.services.errors import ConflictError, InvalidError
+from tests.factories import ModelVersionFactory
+from tests.services.builders import START, noisy, series
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def versions() -> tuple[ModelVersion, ModelVersion]:
+    old = ModelVersionFactory.create(is_active=True)
+    return old, ModelVersionFactory.create(machine=old.machine)
+
+
+def begin(versions: tuple[ModelVersion, ModelVersion], **changes: Any) -> ab_tests.Started:
+    old, new = versions
+    given: dict[str, Any] = {
+        "test_name": "v1 or v2",
+        "machine": old.machine,
+        "model_type": old.model_type,
+        "model_a": old,
+        "model_b": new,
+        "duration_hours": 24 * 60,
+        "test_start": START,
+        "by": "user:ada",
+    }
+    return ab_tests.start(**given | changes)
+
+
+def record(model: ModelVersion, values: list[float], metric: str = "mae") -> None:
+    metrics.record_batch(evaluations=series(model, values, metric), by="a")
+
+
+def test_start_stores_a_running_test(versions: tuple[ModelVersion, ModelVersion]) -> None:
+    test = begin(versions).test
+    assert (test.test_status, test.model_a_version, test.model_b_version) == ("running", 1, 2)
+    assert test.test_end == START + timedelta(days=60)
+    assert test.created_by == "user:ada"
+
+
+def test_start_says_how_many_windows_to_expect(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    assert "At least 8" in begin(versions, duration_hours=1).message
+    ABTest.objects.all().delete()
+    record(versions[0], [1.0] * 10)
+    assert "About 60 windows" in begin(versions).message
+    ABTest.objects.all().delete()
+    short = begin(versions, duration_hours=48, test_start=None).message
+    assert "too short" in short
+    assert "192 hours" in short
+
+
+def test_start_closes_an_expired_test_and_refuses_beside_a_running_one(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    expired = begin(versions).test
+    now = timezone.now()
+    second = begin(versions, test_start=now).test
+    expired.refresh_from_db()
+    assert expired.test_status == "completed"
+    with pytest.raises(ConflictError, match="is running") as caught:
+        begin(versions)
+    assert caught.value.state == {"test_id": str(second.pk)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"test_name": " "}, "test_name"),
+        ({"test_name": "x" * 201}, "test_name"),
+        ({"duration_hours": 0}, "duration_hours"),
+        ({"duration_hours": 1e9}, "duration_hours"),
+        ({"duration_hours": float("nan")}, "duration_hours"),
+    ],
+)
+def test_start_of_a_wrong_test_names_the_value(
+    versions: tuple[ModelVersion, ModelVersion], changes: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(InvalidError) as caught:
+        begin(versions, **changes)
+    assert caught.value.errors[0].loc == ("body", name)
+
+
+def test_start_of_a_model_against_itself_or_a_stranger_is_refused(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    with pytest.raises(InvalidError, match="itself"):
+        begin(versions, model_b=versions[0])
+    with pytest.raises(InvalidError, match="another series"):
+        begin(versions, model_b=ModelVersionFactory.create())
+
+
+def test_results_declare_the_better_version(versions: tuple[ModelVersion, ModelVersion]) -> None:
+    test = begin(versions, duration_hours=24 * 366).test
+    record(versions[0], noisy(1, 30, level=1.5))
+    record(versions[1], noisy(2, 30))
+    found = ab_tests.results(test=test)
+    assert (found.winner, found.metric) == ("model_b", "mae")
+    assert found.confidence > 0.95
+    assert found.effect == pytest.approx(0.5, rel=0.2)
+    assert found.interval[0] is not None
+    assert found.interval[0] > 0
+    assert found.model_a_metrics["mae"] == pytest.approx(1.5, rel=0.1)
+    assert found.model_b_metrics["r_squared"] is None
+    assert len(found.evidence["over_time"]) == 30
+    assert "Promote v2" in found.recommendation
+
+
+def test_results_use_common_windows_only(versions: tuple[ModelVersion, ModelVersion]) -> None:
+    test = begin(versions).test
+    record(versions[0], noisy(1, 30))
+    record(versions[1], noisy(2, 12))
+    found = ab_tests.results(test=test)
+    assert (found.evidence["design"], found.evidence["n"]) == ("paired", 12)
+
+
+def test_results_on_different_windows_are_two_sample(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    test = begin(versions).test
+    record(versions[0], noisy(1, 20, level=2.0))
+    shifted = series(versions[1], noisy(2, 20))
+    for one in shifted:
+        one.evaluation_start += timedelta(hours=1)
+        one.evaluation_end += timedelta(hours=1)
+    metrics.record_batch(evaluations=shifted, by="a")
+    found = ab_tests.results(test=test)
+    assert (found.evidence["design"], found.winner) == ("two_sample", "model_b")
+
+
+def test_results_without_data_are_undecided_then_without_winner(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    running = begin(versions, test_start=timezone.now()).test
+    assert ab_tests.results(test=running).winner is None
+    assert "No data" in ab_tests.results(test=running).recommendation
+    ABTest.objects.filter(pk=running.pk).update(
+        test_start=START, test_end=START + timedelta(days=1)
+    )
+    running.refresh_from_db()
+    assert ab_tests.results(test=running).winner == "no_winner"
+    running.refresh_from_db()
+    assert running.test_status == "running"
+
+
+def test_results_of_a_metric_aiming_at_zero_compare_a_loss(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    drift.set_policy(model_type="baseline", values={"primary_metric": "nmbe"}, by="a")
+    test = begin(versions).test
+    for model in versions:
+        sent = series(model, noisy(1, 12))
+        for one in sent:
+            one.metrics["nmbe"] = -3.0
+        metrics.record_batch(evaluations=sent, by="a")
+    assert ab_tests.results(test=test).metric == "mae"
+
+
+@pytest.mark.parametrize(
+    ("metric", "worse", "better"),
+    [("r_squared", 0.2, 0.8), ("f1_score", 0.5, 0.9), ("nmbe", -9.0, 2.0)],
+)
+def test_results_orient_every_kind_of_metric(
+    versions: tuple[ModelVersion, ModelVersion], metric: str, worse: float, better: float
+) -> None:
+    test = begin(versions).test
+    wiggle = [0.01 * (day % 3) for day in range(20)]
+    record(versions[0], [worse + step for step in wiggle], metric)
+    record(versions[1], [better - step for step in wiggle], metric)
+    assert ab_tests.results(test=test).winner == "model_b"
+
+
+def test_complete_stores_the_result_for_good(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    test = begin(versions).test
+    record(versions[0], noisy(1, 30, level=1.5))
+    record(versions[1], noisy(2, 30))
+    assert ab_tests.complete_expired(by="system") == 1
+    test.refresh_from_db()
+    assert (test.test_status, test.winner_model_id) == ("completed", versions[1].pk)
+    assert isinstance(test.winner_declared_at, datetime)
+    stored = ab_tests.results(test=test)
+    record(versions[1], [9.0] * 40)
+    assert ab_tests.results(test=test) == stored
+    with pytest.raises(ConflictError, match="completed"):
+        ab_tests.complete(test=test, by="a")
+
+
+def test_cancel_stops_a_running_test_once(versions: tuple[ModelVersion, ModelVersion]) -> None:
+    test = begin(versions).test
+    assert ab_tests.cancel(test=test, by="a").test_status == "cancelled"
+    with pytest.raises(ConflictError, match="cancelled"):
+        ab_tests.cancel(test=test, by="b")
+    with pytest.raises(ConflictError, match="cancelled"):
+        ab_tests.decide(test=test, decision="promote_b", by="b")
+
+
+def test_decide_ends_the_test_and_activates_the_version(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    test = begin(versions, test_start=timezone.now()).test
+    decided = ab_tests.decide(test=test, decision="promote_b", notes="better", by="user:ada")
+    assert (decided.test_status, decided.decided_by) == ("completed", "user:ada")
+    assert ModelVersion.objects.active().get() == versions[1]
+    with pytest.raises(ConflictError, match="user:ada decided"):
+        ab_tests.decide(test=test, decision="no_winner", by="user:bob")
+    with pytest.raises(InvalidError):
+        ab_tests.decide(test=test, decision="coin", by="user:bob")

@@ -1,0 +1,146 @@
+"""Drift checks and policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modelperf.models import Alert, DriftState, LatestModelPerformance, ModelVersion, Policy
+from modelperf.services import drift, metrics
+from modelperf.services.drift_recommendation import recommendation
+from modelperf.services.errors import InvalidError, NotFoundError
+from tests.factories import ModelVersionFactory
+from tests.services.builders import evaluation, noisy, series
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def model() -> ModelVersion:
+    return ModelVersionFactory.create(is_active=True)
+
+
+def test_check_agrees_with_the_verdict_on_record(model: ModelVersion) -> None:
+    for sent in series(model, noisy(1, 60, fall_at=45)):
+        last = metrics.record(evaluation=sent, by="a")
+    checked = drift.check(model=model, by="a")
+    assert checked.verdict == last.verdict
+    assert (checked.drift_detected, checked.drift_score) == (True, last.drift_score)
+    assert (checked.drift_type, checked.status) == ("concept_drift", "degraded")
+    assert checked.threshold == 3.9
+    assert checked.metric == "mae"
+    assert checked.p_value is not None
+    assert checked.changed_at == "2026-02-15T00:00:00Z"
+
+
+def test_check_compares_means_before_and_since_the_change(model: ModelVersion) -> None:
+    values = noisy(1, 60, fall_at=45)
+    metrics.record_batch(evaluations=series(model, values), by="a")
+    checked = drift.check(model=model, by="a")
+    assert checked.baseline_performance["mae"] == pytest.approx(sum(values[:45]) / 45)
+    assert checked.current_performance["mae"] == pytest.approx(sum(values[45:]) / 15)
+    assert checked.current_performance["r_squared"] is None
+
+
+def test_check_of_a_stable_model_leaves_the_newest_out_of_the_baseline(
+    model: ModelVersion,
+) -> None:
+    values = noisy(1, 40)
+    metrics.record_batch(evaluations=series(model, values), by="a")
+    checked = drift.check(model=model, by="a")
+    assert (checked.drift_detected, checked.drift_type) == (False, "no_drift")
+    assert checked.current_performance["mae"] == values[-1]
+    assert checked.baseline_performance["mae"] == pytest.approx(sum(values[:-1]) / 39)
+
+
+def test_check_judges_a_batch_and_opens_its_alert(model: ModelVersion) -> None:
+    metrics.record_batch(evaluations=series(model, noisy(1, 60, fall_at=45)), by="a")
+    assert not Alert.objects.exists()
+    drift.check(model=model, by="a")
+    assert Alert.objects.get().occurrences == 15
+    assert LatestModelPerformance.objects.get().drift_detected
+    drift.check(model=model, by="a")
+    assert Alert.objects.get().occurrences == 15
+
+
+def test_check_without_evaluations_is_not_found(model: ModelVersion) -> None:
+    with pytest.raises(NotFoundError, match="No recent performance metrics found"):
+        drift.check(model=model, by="a")
+
+
+def test_check_of_metrics_without_direction_asks_for_a_policy(model: ModelVersion) -> None:
+    metrics.record(evaluation=evaluation(model, metrics={"oddity": 1.0}), by="a")
+    checked = drift.check(model=model, by="a")
+    assert (checked.status, checked.metric) == ("insufficient_data", None)
+    assert "policy" in checked.recommendation
+
+
+def test_collapse_is_critical_at_once(model: ModelVersion) -> None:
+    for sent in series(model, [*noisy(1, 40), 50.0]):
+        last = metrics.record(evaluation=sent, by="a")
+    alert = Alert.objects.get()
+    assert last.drift_detected
+    assert (alert.alert_type, alert.severity) == ("performance_degradation", "critical")
+    assert last.recommendation is not None
+    assert "collapsed" in last.recommendation
+
+
+def test_limit_opens_and_clears_beside_the_change_point(model: ModelVersion) -> None:
+    drift.set_policy(model_type="baseline", values={"limit_value": 2.0, "clear_value": 1.8}, by="a")
+    for sent in series(model, [1.0, 2.5, 2.5, 2.5]):
+        last = metrics.record(evaluation=sent, by="a")
+    alert = Alert.objects.get()
+    assert (alert.alert_type, alert.severity, alert.is_resolved) == (
+        "performance_degradation",
+        "warning",
+        False,
+    )
+    assert last.drift_detected
+    assert alert.threshold_value == 2.0
+    for sent in series(model, [1.0, 2.5, 2.5, 2.5, *[1.0] * 36])[4:]:
+        last = metrics.record(evaluation=sent, by="a")
+    assert Alert.objects.get().resolution_action == "recovered"
+
+
+def test_set_policy_changes_what_is_judged_next(model: ModelVersion) -> None:
+    metrics.record_batch(evaluations=series(model, noisy(1, 60, fall_at=45)), by="a")
+    assert drift.check(model=model, by="a").drift_detected
+    drift.set_policy(model_type="baseline", values={"min_effect": 5.0}, by="a")
+    assert not drift.check(model=model, by="a").drift_detected
+    assert not Alert.objects.unresolved().exists()
+    assert DriftState.objects.get().rules["min_effect"] == 5.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"min_effect": -1.0},
+        {"clear_value": 1.0},
+        {"directions": {"x": "sideways"}},
+        {"directions": ["x"]},
+        {"colour": "red"},
+        {"min_effect": "much"},
+        {"min_effect": None},
+    ],
+)
+def test_set_policy_refuses_wrong_values(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError):
+        drift.set_policy(model_type="baseline", values=values, by="a")
+    assert not Policy.objects.exists()
+
+
+@pytest.mark.parametrize("model_type", ["", "x" * 51, "a b", "<b>"])
+def test_set_policy_refuses_a_model_type_that_is_no_slug(model_type: str) -> None:
+    with pytest.raises(InvalidError):
+        drift.set_policy(model_type=model_type, values={}, by="a")
+
+
+def test_recommendation_has_a_sentence_for_every_status() -> None:
+    base = {"conditions": [], "metric": "mae", "needed": 7, "changed_at": None}
+    said = {
+        status: recommendation({**base, "status": status})
+        for status in ("stable", "improved", "improvement_lost", "insufficient_data")
+    }
+    assert len(set(said.values())) == 4
+    assert "7 more" in said["insufficient_data"]

@@ -1,0 +1,115 @@
+"""The trend of a series, and which version and metric it is about."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from modelperf.models import ModelVersion
+from modelperf.services import drift, metrics
+from modelperf.services.errors import InvalidError, NotFoundError
+from modelperf.services.metrics import Evaluation
+from modelperf.services.trend import policy_of, trend
+from tests.factories import ModelVersionFactory
+from tests.services.builders import noisy
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def model() -> ModelVersion:
+    return ModelVersionFactory.create(is_active=True)
+
+
+def record_days(model: ModelVersion, values: list[dict[str, float]]) -> None:
+    """Record daily windows of which the last ends an hour ago."""
+    end = timezone.now() - timedelta(hours=1)
+    metrics.record_batch(
+        evaluations=[
+            Evaluation(
+                model_id=model.pk,
+                model_type=model.model_type,
+                machine_id=model.machine_id,
+                evaluation_start=end - timedelta(days=len(values) - day),
+                evaluation_end=end - timedelta(days=len(values) - day - 1),
+                metrics=value,
+            )
+            for day, value in enumerate(values)
+        ],
+        by="a",
+    )
+
+
+def test_trend_of_growing_losses_is_degrading_per_day(model: ModelVersion) -> None:
+    values = [{"mae": level + 0.05 * day} for day, level in enumerate(noisy(1, 40))]
+    record_days(model, values)
+    report = trend(machine=model.machine, model_type="baseline", days=60)
+    assert (report.trend_direction, report.metric) == ("degrading", "mae")
+    assert report.degradation_rate == pytest.approx(0.05, rel=0.2)
+    assert report.rate_low is not None
+    assert report.rate_high is not None
+    assert report.rate_low < 0.05 < report.rate_high
+    assert [row["mae"] for row in report.rows] == [value["mae"] for value in values]
+    assert (report.machine_name, report.n_evaluations) == (model.machine.name, 40)
+
+
+def test_trend_of_growing_r_squared_is_improving(model: ModelVersion) -> None:
+    record_days(model, [{"r_squared": 0.5 + 0.01 * day} for day in range(30)])
+    report = trend(machine=model.machine, model_type="baseline", days=60)
+    assert report.trend_direction == "improving"
+    assert report.degradation_rate is not None
+    assert report.degradation_rate < 0
+
+
+def test_trend_covers_the_asked_days_only(model: ModelVersion) -> None:
+    record_days(model, [{"mae": 1.0}] * 20)
+    assert len(trend(machine=model.machine, model_type="baseline", days=7).rows) == 7
+
+
+def test_trend_never_mixes_versions(model: ModelVersion) -> None:
+    challenger = ModelVersionFactory.create(machine=model.machine)
+    record_days(model, [{"mae": level} for level in noisy(1, 30)])
+    record_days(challenger, [{"mae": 9.0 + 0.5 * day} for day in range(30)])
+    report = trend(machine=model.machine, model_type="baseline")
+    assert len(report.rows) == 59 or len(report.rows) == 60
+    assert (report.judged_version, report.trend_direction) == (1, "stable")
+
+
+def test_trend_of_few_evaluations_says_so(model: ModelVersion) -> None:
+    record_days(model, [{"mae": 1.0}] * 3)
+    report = trend(machine=model.machine, model_type="baseline")
+    assert (report.trend_direction, report.insufficient_data) == ("stable", True)
+
+
+def test_trend_of_a_metric_without_direction_has_rows_but_no_rate(model: ModelVersion) -> None:
+    record_days(model, [{"oddity": float(day)} for day in range(20)])
+    report = trend(machine=model.machine, model_type="baseline")
+    assert (len(report.rows), report.metric, report.degradation_rate) == (20, None, None)
+    drift.set_policy(model_type="baseline", values={"directions": {"oddity": "lower"}}, by="a")
+    report = trend(machine=model.machine, model_type="baseline")
+    assert (report.metric, report.trend_direction) == ("oddity", "degrading")
+
+
+def test_trend_without_evaluations_is_not_found(model: ModelVersion) -> None:
+    with pytest.raises(NotFoundError, match="No metrics found for this period"):
+        trend(machine=model.machine, model_type="baseline")
+
+
+@pytest.mark.parametrize("days", [0, -1, 3661, 10**9])
+def test_trend_over_a_period_out_of_range_is_refused(model: ModelVersion, days: int) -> None:
+    with pytest.raises(InvalidError):
+        trend(machine=model.machine, model_type="baseline", days=days)
+
+
+def test_trend_of_a_metric_nobody_reported_names_those_there_are(model: ModelVersion) -> None:
+    record_days(model, [{"mae": 1.0}])
+    with pytest.raises(InvalidError, match="one of mae"):
+        trend(machine=model.machine, model_type="baseline", metric="rmse")
+
+
+def test_policy_of_a_type_is_its_row_or_the_defaults(db: None) -> None:
+    assert policy_of("baseline").min_effect == 0.02
+    drift.set_policy(model_type="baseline", values={"min_effect": 0.1}, by="a")
+    assert policy_of("baseline").min_effect == 0.1
