@@ -10,15 +10,14 @@ from numpy.typing import ArrayLike
 
 from modelperf.trainers import sources
 from modelperf.trainers.base import TrainedModel, TrainingError, TrainingRequest, register
+from modelperf.trainers.degree_day_search import Grid, choose, held_out_predictions
 from modelperf.trainers.degree_days import (
     Floats,
-    Grid,
     Observed,
     Profile,
     Shape,
-    choose,
+    by_term,
     fit,
-    held_out_predictions,
     predict,
 )
 from modelperf.trainers.regression_metrics import regression_metrics
@@ -54,12 +53,13 @@ def train_on(readings: Readings, *, settings: Mapping[str, Any]) -> TrainedModel
         cooling=_points(settings["cooling_points_c"]),
     )
     shape = choose(observed, grid)
-    amounts = fit(observed, shape)
+    amounts = by_term(shape, fit(observed, shape))
+    fitted = predict(shape, amounts, observed.temperature, observed.hour)
     return TrainedModel(
         artefact=_artefact(shape, amounts),
         feature_names=_features_used(shape),
         hyperparameters=dict(settings),
-        training_metrics=regression_metrics(observed.usage, predict(observed, shape, amounts)),
+        training_metrics=regression_metrics(observed.usage, fitted),
         validation_metrics=regression_metrics(observed.usage, held_out_predictions(observed, grid)),
         training_samples=len(observed.usage),
     )
@@ -69,17 +69,13 @@ def predict_usage(
     artefact: Mapping[str, Any], *, temperature_c: ArrayLike, hour_of_day: ArrayLike
 ) -> Floats:
     """Predict usage from a stored artefact."""
-    temperature, hour = np.asarray(temperature_c, float), np.asarray(hour_of_day, int)
     shape = Shape(
         heating_point=artefact["heating_point_c"],
         cooling_point=artefact["cooling_point_c"],
         profile=Profile(artefact["profile"]),
     )
-    usage = np.zeros(len(temperature))
-    for term, column in shape.terms(temperature).items():
-        amounts = np.asarray(artefact["amounts"][term], float)
-        usage += amounts[hour % len(amounts)] * column
-    return np.asarray(np.maximum(usage, 0.0))
+    amounts = {term: np.asarray(values, float) for term, values in artefact["amounts"].items()}
+    return predict(shape, amounts, np.asarray(temperature_c, float), np.asarray(hour_of_day, int))
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,18 +137,13 @@ def _observed(readings: Readings, *, folds: int, block_days: int) -> Observed:
     return observed
 
 
-def _artefact(shape: Shape, amounts: Floats) -> dict[str, Any]:
-    by_term, position = {}, 0
-    for term in shape.terms(np.zeros(1)):
-        width = 24 if shape.is_hourly(term) else 1
-        by_term[term] = amounts[position : position + width].tolist()
-        position += width
+def _artefact(shape: Shape, amounts: Mapping[str, Floats]) -> dict[str, Any]:
     return {
         "kind": "energy_baseline",
         "heating_point_c": shape.heating_point,
         "cooling_point_c": shape.cooling_point,
         "profile": shape.profile.value,
-        "amounts": by_term,
+        "amounts": {term: values.tolist() for term, values in amounts.items()},
     }
 
 

@@ -7,16 +7,8 @@ import pytest
 import statsmodels.api as sm
 
 from modelperf.trainers.base import TrainingError, find
-from modelperf.trainers.degree_days import (
-    Grid,
-    Observed,
-    Profile,
-    Shape,
-    choose,
-    fit,
-    held_out_predictions,
-    predict,
-)
+from modelperf.trainers.degree_day_search import Grid, choose, held_out_predictions
+from modelperf.trainers.degree_days import Observed, Profile, Shape, by_term, fit, predict
 from modelperf.trainers.energy_baseline import DEFAULTS, predict_usage, train, train_on
 from modelperf.trainers.sources import Readings
 
@@ -65,9 +57,8 @@ def test_fit_of_every_profile_equals_statsmodels_on_the_same_design():
         }[profile]
         peer = sm.OLS(data.usage, design).fit()
         np.testing.assert_allclose(fit(data, shape), peer.params, rtol=1e-8, atol=1e-10)
-        np.testing.assert_allclose(
-            predict(data, shape, fit(data, shape)), np.maximum(peer.fittedvalues, 0), rtol=1e-8
-        )
+        predicted = predict(shape, by_term(shape, fit(data, shape)), temperature, hour)
+        np.testing.assert_allclose(predicted, np.maximum(peer.fittedvalues, 0), rtol=1e-8)
 
 
 def test_choose_finds_the_balance_points_that_usage_was_made_with():
@@ -92,19 +83,46 @@ def test_choose_takes_hourly_amounts_where_hours_differ():
     assert choose(observed(heated, temperature, hour), GRID).profile is Profile.HOURLY
 
 
-def test_choose_by_sums_of_products_equals_fitting_each_fold():
+def naive_errors(data: Observed, shape: Shape) -> np.ndarray:
+    """Fit each fold's complement with lstsq and return the mean squared errors on the folds."""
+    errors = []
+    for fold in np.unique(data.fold):
+        seen, unseen = data.fold != fold, data.fold == fold
+        design = shape.design(data.temperature, data.hour)
+        amounts = np.linalg.lstsq(design[seen], data.usage[seen], rcond=None)[0]
+        errors.append(np.mean((data.usage[unseen] - design[unseen] @ amounts) ** 2))
+    return np.array(errors)
+
+
+def test_choose_by_sums_of_products_equals_fitting_every_candidate_anew():
     temperature, hour = weather(hours=24 * 70)
     data = observed(usage_of(temperature, noise=1.0), temperature, hour)
-    best = {}
-    for point in GRID.heating:
-        shape, errors = Shape(heating_point=point), []
-        for fold in range(5):
-            seen, unseen = data.where(data.fold != fold), data.where(data.fold == fold)
-            design = shape.design(unseen.temperature, unseen.hour)
-            errors.append(np.mean((unseen.usage - design @ fit(seen, shape)) ** 2))
-        best[point] = np.mean(errors)
-    only_heating = Grid(heating=GRID.heating, cooling=(60.0,))
-    assert choose(data, only_heating).heating_point == min(best, key=best.__getitem__)
+    best = min(
+        GRID.heating, key=lambda point: naive_errors(data, Shape(heating_point=point)).mean()
+    )
+    assert choose(data, Grid(heating=GRID.heating, cooling=())).heating_point == best
+    gains = naive_errors(data, Shape()) - naive_errors(data, Shape(heating_point=best))
+    assert gains.mean() > gains.std(ddof=1) / np.sqrt(5)
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_held_out_predictions_equal_fits_to_the_other_folds(profile):
+    temperature, hour = weather(hours=24 * 105)
+    usage = usage_of(temperature)
+    if profile is not Profile.FLAT:
+        usage = usage + np.where(hour >= 18, 1.5, 0.0)
+    if profile is Profile.HOURLY:
+        usage = usage + np.where(hour >= 18, 0.4, 0.0) * np.maximum(14 - temperature, 0)
+    data = observed(usage, temperature, hour)
+    one_point = Grid(heating=(14.0,), cooling=())
+    shape = Shape(heating_point=14.0, profile=profile)
+    assert choose(data, one_point) == shape
+    design, expected = shape.design(temperature, hour), np.empty(len(usage))
+    for fold in range(5):
+        seen = data.fold != fold
+        amounts = np.linalg.lstsq(design[seen], usage[seen], rcond=None)[0]
+        expected[~seen] = np.maximum(design[~seen] @ amounts, 0)
+    np.testing.assert_allclose(held_out_predictions(data, one_point), expected, rtol=1e-7)
 
 
 def test_held_out_predictions_never_see_the_fold_they_predict():
@@ -132,7 +150,8 @@ def test_train_on_gives_an_artefact_that_survives_json_and_predicts_as_the_model
     predicted = predict_usage(artefact, temperature_c=temperature, hour_of_day=hour)
     data = observed(usage, temperature, hour)
     shape = choose(data, GRID)
-    np.testing.assert_allclose(predicted, predict(data, shape, fit(data, shape)), rtol=1e-9)
+    expected = np.maximum(shape.design(temperature, hour) @ fit(data, shape), 0)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-9)
     assert trained.feature_names == ("temperature_c", "hour_of_day")
     assert trained.training_samples == HOURS
     error = usage - predicted
