@@ -1,0 +1,204 @@
+"""A/B tests: two versions of one series compared on the same windows."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from modelperf.api.authentication import WRITE
+from modelperf.api.base import Answer, Endpoint, call
+from modelperf.api.cursors import BY_ID, Page, chosen
+from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Name, Notes, Time
+from modelperf.models import ABTest, ActiveABTest, ModelVersion
+from modelperf.services import ab_tests
+from modelperf.services.ab_tests import LONGEST_TEST_HOURS, Results
+from modelperf.services.errors import NotFoundError
+
+Status = Literal["planned", "running", "completed", "cancelled"]
+Decision = Literal["promote_a", "promote_b", "no_winner", "manual_review"]
+
+
+class StartQuery(Struct):
+    """The series, its two versions to compare, and for how long."""
+
+    test_name: Name
+    model_type: ModelType
+    machine_id: uuid.UUID
+    model_a_id: uuid.UUID
+    model_b_id: uuid.UUID
+    duration_hours: Annotated[float, Meta(gt=0, le=LONGEST_TEST_HOURS)] = 24
+    test_start: Time | None = None
+
+
+class StartedAnswer(Struct):
+    """A test that runs; `message` says so where it is too short to decide anything."""
+
+    test_id: uuid.UUID
+    status: Literal["running"]
+    test_end: Instant | None
+    message: str
+
+
+class Arm(Struct):
+    """Means of one version over the windows compared."""
+
+    r_squared: float | None = None
+    rmse: float | None = None
+    mae: float | None = None
+    sample_count: int = 0
+
+
+class ResultsAnswer(Struct):
+    """Where a test stands. `winner` is null while undecided; `confidence` bears daily looking."""
+
+    test_id: uuid.UUID
+    test_name: str
+    test_status: Status
+    model_a_version: int
+    model_b_version: int
+    winner: Literal["model_a", "model_b", "no_winner"] | None
+    confidence: float
+    model_a_metrics: Arm
+    model_b_metrics: Arm
+    recommendation: str
+    metric: str | None
+    effect: float | None
+    interval: list[float | None]
+    evidence: dict[str, Any]
+    sample_ratio: dict[str, Any]
+
+
+class TestAnswer(Struct):
+    """One A/B test as it is stored."""
+
+    id: uuid.UUID
+    test_name: str
+    model_type: str
+    machine_id: uuid.UUID
+    model_a_id: uuid.UUID
+    model_a_version: int
+    model_b_id: uuid.UUID
+    model_b_version: int
+    test_start: Instant
+    test_end: Instant | None
+    test_status: Status
+    traffic_split_a: float
+    traffic_split_b: float
+    model_a_metrics: dict[str, Any]
+    model_b_metrics: dict[str, Any]
+    winner_model_id: uuid.UUID | None
+    winner_declared_at: Instant | None
+    statistical_significance: float | None
+    confidence_level: float
+    decision: Decision | None
+    decision_notes: str
+    decided_by: str | None
+    decided_at: Instant | None
+    created_by: str
+    metadata: dict[str, Any]
+    created_at: Instant
+
+
+class ActiveAnswer(TestAnswer):
+    """A running test, with its machine and its age."""
+
+    machine_name: str
+    test_duration_hours: float
+
+
+class TestQuery(Struct):
+    """Which tests are listed."""
+
+    machine_id: uuid.UUID | None = None
+    model_type: ModelType | None = None
+    test_status: Status | None = None
+    cursor: Cursor | None = None
+    limit: Limit = 100
+
+
+class ActiveQuery(Struct):
+    """Which running tests are listed."""
+
+    machine_id: uuid.UUID | None = None
+    model_type: ModelType | None = None
+    cursor: Cursor | None = None
+    limit: Limit = 100
+
+
+class Deciding(Struct):
+    """What was decided, and why."""
+
+    decision: Decision
+    notes: Notes = ""
+
+
+class ABTests(Endpoint):
+    """A/B tests of series."""
+
+    @call(takes=StartQuery, answers=StartedAnswer, scope=WRITE, style="either", problems=(404, 409))
+    def start(self, given: StartQuery) -> StartedAnswer:
+        """Start a test of two versions of one series; one test of a series runs at a time."""
+        machine = self.machine(given.machine_id)
+        model_a, model_b = self._arms(given.model_a_id, given.model_b_id)
+        started = ab_tests.start(
+            test_name=given.test_name,
+            machine=machine,
+            model_type=given.model_type,
+            model_a=model_a,
+            model_b=model_b,
+            duration_hours=given.duration_hours,
+            test_start=given.test_start,
+            by=self.actor,
+        )
+        test = started.test
+        return StartedAnswer(test.pk, "running", test.test_end, started.message)
+
+    @call(answers=ResultsAnswer, problems=(404,))
+    def results(self, id: uuid.UUID) -> Results:
+        """Tell where a test stands; looking as often as one likes changes nothing."""
+        return ab_tests.results(test=self._test(id))
+
+    @call(takes=TestQuery, answers=Page[TestAnswer])
+    def browse(self, given: TestQuery) -> Answer:
+        """List A/B tests, the newest first."""
+        found = ABTest.objects.within(self.access.machine_ids)
+        found = found.filter(**chosen(given, "machine_id", "model_type", "test_status"))
+        return self.page(found, TestAnswer, order=BY_ID, given=given)
+
+    @call(takes=ActiveQuery, answers=Page[ActiveAnswer])
+    def active(self, given: ActiveQuery) -> Answer:
+        """List the running tests with their age, the newest first."""
+        found = ActiveABTest.objects.filter(**chosen(given, "machine_id", "model_type"))
+        if self.access.machine_ids is not None:
+            found = found.filter(machine_id__in=self.access.machine_ids)
+        return self.page(found, ActiveAnswer, order=BY_ID, given=given)
+
+    @call(answers=TestAnswer, problems=(404,))
+    def retrieve(self, id: uuid.UUID) -> ABTest:
+        """Tell about a test."""
+        return self._test(id)
+
+    @call(answers=TestAnswer, scope=WRITE, problems=(404, 409))
+    def cancel(self, id: uuid.UUID) -> ABTest:
+        """Stop a running test without a result."""
+        return ab_tests.cancel(test=self._test(id), by=self.actor)
+
+    @call(takes=Deciding, answers=TestAnswer, scope=WRITE, style="body", problems=(404, 409))
+    def decision(self, given: Deciding, id: uuid.UUID) -> ABTest:
+        """Decide a test once and for all; promoting a version activates it."""
+        return ab_tests.decide(
+            test=self._test(id), decision=given.decision, notes=given.notes, by=self.actor
+        )
+
+    def _test(self, id: uuid.UUID) -> ABTest:
+        found = ABTest.objects.within(self.access.machine_ids)
+        test: ABTest = self.one(found, id, "A/B test not found")
+        return test
+
+    def _arms(self, a: uuid.UUID, b: uuid.UUID) -> tuple[ModelVersion, ModelVersion]:
+        found = ModelVersion.objects.within(self.access.machine_ids).in_bulk([a, b])
+        if a not in found or b not in found:
+            raise NotFoundError("One or both models not found")
+        return found[a], found[b]

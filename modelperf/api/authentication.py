@@ -1,0 +1,114 @@
+"""Who calls and what they may do: API keys with scopes, sessions with permissions."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from modelperf.api.throttling import count_failed_key
+from modelperf.models import ApiKey
+
+READ, WRITE, TRAIN, TRIAGE, ADMIN = ApiKey.Scope.values
+KEYWORD: Final = "Api-Key"
+# Anything else cannot be a key and is refused without asking the database.
+_KEY_FORM: Final = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}", re.ASCII)
+# What a logged-in user needs for what a key needs a scope for; a superuser has them all.
+PERMISSION_OF_SCOPE: Final = {
+    WRITE: "modelperf.add_modelperformancemetric",
+    TRAIN: "modelperf.add_trainingrun",
+    TRIAGE: "modelperf.change_alert",
+    ADMIN: "modelperf.change_policy",
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """The holder of a key, where REST framework expects a user."""
+
+    name: str
+    is_authenticated: ClassVar[bool] = True
+    is_active: ClassVar[bool] = True
+    pk: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the caller may do; `machine_ids` None means every machine."""
+
+    actor: str
+    scopes: frozenset[str] = frozenset()
+    machine_ids: frozenset[uuid.UUID] | None = None
+    user: Any = None
+
+    def allows(self, scope: str) -> bool:
+        """Whether the scope is given. Admin includes the others; every user may read."""
+        if self.user is not None:
+            return scope == READ or self.user.has_perm(PERMISSION_OF_SCOPE[scope])
+        return scope in self.scopes or ADMIN in self.scopes
+
+
+def access_of(request: Request) -> Access:
+    """Return the access of an authenticated request."""
+    if isinstance(request.auth, Access):
+        return request.auth
+    return Access(actor=f"user:{request.user.get_username()}", user=request.user)
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """`Authorization: Api-Key <key>`; one statement finds the key and its machines."""
+
+    def authenticate(self, request: Request) -> tuple[Program, Access] | None:
+        """Return the program and its access, None where no key is given."""
+        keyword, _, text = request.headers.get("Authorization", "").partition(" ")
+        if keyword.lower() != KEYWORD.lower():
+            return None
+        key = _usable_key(text.strip())
+        if key is None:
+            count_failed_key(request._request)  # noqa: SLF001 -- REST framework's own name
+            raise AuthenticationFailed("This key is unknown, revoked or expired.")
+        return Program(key.name), _access(key)
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge of a 401."""
+        return KEYWORD
+
+
+def _usable_key(text: str) -> ApiKey | None:
+    if not _KEY_FORM.fullmatch(text):
+        return None
+    machines = ApiKey.machines.through.objects.filter(apikey_id=OuterRef("pk"))
+    named = ArraySubquery(machines.values("machine_id"))
+    key = ApiKey.objects.filter(prefix=text[:8], revoked=False).annotate(limited_to=named).first()
+    return key if key and key.is_valid(text) and not key.has_expired else None
+
+
+def _access(key: Any) -> Access:
+    named = frozenset(key.limited_to) or None
+    return Access(actor=f"key:{key.name}", scopes=frozenset(key.scopes), machine_ids=named)
+
+
+class HasScope(BasePermission):
+    """Lets a caller through who has the scope that the called method declares."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Whether the caller may; a method that does not exist is left to answer 405."""
+        if not request.user.is_authenticated:
+            return False
+        scope = scope_of(view)
+        self.message = f"This needs the scope {scope}."
+        return access_of(request).allows(scope)
+
+
+def scope_of(view: Any) -> str:
+    """Return the scope that the view's current method declares, else read."""
+    method = getattr(view, getattr(view, "action", None) or "", None)
+    return str(getattr(getattr(method, "call", None), "scope", READ))

@@ -1,0 +1,73 @@
+"""Bodies of recordings: bare metrics beside the parameters, and batches of a thousand rows.
+
+A good batch is converted in one go; only a batch with something wrong is read again row by row
+for the places of its errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from modelperf.api import parameters
+from modelperf.api.parameters import Place, in_utc
+from modelperf.services.errors import FieldError, InvalidError
+from modelperf.services.metrics import LARGEST_BATCH, Evaluation
+
+# What an evaluation calls its own is never taken for a metric.
+PARAMETERS: Final = frozenset(Evaluation.__struct_fields__)
+_MOST_ERRORS: Final = 100
+
+
+def gathered(body: Any, row: Place = ()) -> Any:
+    """Return a body with its bare `{name: number}` moved to where the others are, `metrics`."""
+    bare = body.keys() - PARAMETERS if isinstance(body, dict) else ()
+    under = (body.get("metrics") or {}) if bare else {}
+    if not bare or not isinstance(under, dict):
+        return body
+    if twice := sorted(name for name in bare & under.keys() if body[name] != under[name]):
+        msg = "The body gives this metric two values."
+        raise parameters.invalid(
+            [FieldError(("body", *row, n), msg, "disagreement") for n in twice]
+        )
+    kept = {name: value for name, value in body.items() if name in PARAMETERS}
+    kept["metrics"] = under | {name: body[name] for name in bare}
+    return kept
+
+
+def evaluations_of(body: Any) -> list[Evaluation]:
+    """Return the evaluations of a batch; raise InvalidError naming rows and parameters."""
+    if not isinstance(body, list) or not 1 <= len(body) <= LARGEST_BATCH:
+        msg = f"A JSON array of 1 to {LARGEST_BATCH} evaluations is expected."
+        raise parameters.invalid([FieldError(("body",), msg, "type_error")])
+    rows = [gathered(row, (number,)) for number, row in enumerate(body)]
+    try:
+        evaluations = msgspec.convert(rows, list[Evaluation])
+        _check_times(evaluations)
+    except ValueError:
+        return _read_each(rows)
+    return evaluations
+
+
+def _check_times(evaluations: list[Evaluation]) -> None:
+    for evaluation in evaluations:
+        in_utc(evaluation.evaluation_start)
+        in_utc(evaluation.evaluation_end)
+        if evaluation.evaluation_date is not None:
+            in_utc(evaluation.evaluation_date)
+
+
+def _read_each(rows: list[Any]) -> list[Evaluation]:
+    evaluations: list[Evaluation] = []
+    errors: list[FieldError] = []
+    for number, row in enumerate(rows):
+        try:
+            evaluations.append(parameters.read(Evaluation, body=row, row=(number,)))
+        except InvalidError as error:
+            errors += error.errors
+        if len(errors) >= _MOST_ERRORS:
+            break
+    if errors:
+        raise parameters.invalid(errors[:_MOST_ERRORS])
+    return evaluations

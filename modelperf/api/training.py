@@ -1,0 +1,127 @@
+"""Training runs: asking for one, following it, giving it up."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from modelperf.api.authentication import TRAIN
+from modelperf.api.base import Answer, Endpoint, call
+from modelperf.api.cursors import BY_ID, Page, chosen
+from modelperf.api.parameters import Cursor, Instant, Limit, ModelType
+from modelperf.models import TrainingRun
+from modelperf.services import training
+from modelperf.services.training import Triggered
+
+Trigger = Literal["manual", "scheduled", "drift_detected", "performance_degradation"]
+Status = Literal["pending", "running", "completed", "failed", "cancelled"]
+
+
+class TriggerQuery(Struct):
+    """The series to train, and why."""
+
+    model_type: ModelType
+    machine_id: uuid.UUID
+    reason: Annotated[str, Meta(min_length=1, max_length=2000)]
+    trigger_type: Trigger = "manual"
+
+
+class TriggeredAnswer(Struct):
+    """Whether a run was started; where one is under way already, `reason` says so."""
+
+    triggered: bool
+    trigger_type: Trigger
+    reason: str
+    training_job_id: uuid.UUID | None
+    estimated_completion: Instant | None
+
+
+class RunAnswer(Struct):
+    """One training run."""
+
+    id: uuid.UUID
+    model_id: uuid.UUID | None
+    model_type: str
+    machine_id: uuid.UUID
+    model_version: int | None
+    training_start: Instant
+    training_end: Instant | None
+    training_duration_seconds: float | None
+    training_status: Status
+    training_data_start: Instant
+    training_data_end: Instant
+    training_samples: int | None
+    hyperparameters: dict[str, Any]
+    feature_names: list[str]
+    training_metrics: dict[str, Any]
+    validation_metrics: dict[str, Any]
+    initial_r_squared: float | None
+    initial_rmse: float | None
+    initial_mae: float | None
+    error_message: str
+    trigger_type: Trigger
+    triggered_by: str
+    reason: str
+    metadata: dict[str, Any]
+    created_at: Instant
+
+
+class RunDetail(RunAnswer):
+    """One training run with the trace of its failure."""
+
+    error_traceback: str
+
+
+class RunQuery(Struct):
+    """Which runs are listed."""
+
+    machine_id: uuid.UUID | None = None
+    model_type: ModelType | None = None
+    training_status: Status | None = None
+    cursor: Cursor | None = None
+    limit: Limit = 100
+
+
+class Training(Endpoint):
+    """Training runs of series."""
+
+    @call(
+        takes=TriggerQuery,
+        answers=TriggeredAnswer,
+        scope=TRAIN,
+        style="either",
+        problems=(404, 409),
+    )
+    def trigger(self, given: TriggerQuery) -> Triggered:
+        """Ask for a training; a series has one unfinished run at most."""
+        return training.trigger(
+            machine=self.machine(given.machine_id),
+            model_type=given.model_type,
+            reason=given.reason,
+            trigger_type=given.trigger_type,
+            by=self.actor,
+        )
+
+    @call(takes=RunQuery, answers=Page[RunAnswer])
+    def browse(self, given: RunQuery) -> Answer:
+        """List training runs, the newest request first."""
+        found = TrainingRun.objects.within(self.access.machine_ids)
+        found = found.filter(**chosen(given, "machine_id", "model_type", "training_status"))
+        return self.page(found, RunAnswer, order=BY_ID, given=given)
+
+    @call(answers=RunDetail, problems=(404,))
+    def retrieve(self, id: uuid.UUID) -> TrainingRun:
+        """Tell about a run."""
+        return self._run(id)
+
+    @call(answers=RunDetail, scope=TRAIN, problems=(404, 409))
+    def cancel(self, id: uuid.UUID) -> TrainingRun:
+        """Give up an unfinished run."""
+        return training.cancel(run=self._run(id), by=self.actor)
+
+    def _run(self, id: uuid.UUID) -> TrainingRun:
+        found = TrainingRun.objects.within(self.access.machine_ids)
+        run: TrainingRun = self.one(found, id, "Training run not found")
+        return run

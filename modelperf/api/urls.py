@@ -1,0 +1,69 @@
+"""Every address of the API. The first seven calls are the contract; the others are our own."""
+
+from __future__ import annotations
+
+from django.urls import include, path, re_path
+
+from modelperf.api.ab_tests import ABTests
+from modelperf.api.alerts import Alerts
+from modelperf.api.docs import DocsView, SchemaView
+from modelperf.api.drift import Drift, Policies
+from modelperf.api.metrics import Metrics
+from modelperf.api.problems import not_found
+from modelperf.api.registry import Machines, Models
+from modelperf.api.training import Training
+
+contract = [
+    path("metrics/record", Metrics.as_view({"post": "record"})),
+    path("metrics/trend", Metrics.as_view({"get": "trend"})),
+    path("drift/check", Drift.as_view({"post": "check"})),
+    path("retrain/trigger", Training.as_view({"post": "trigger"})),
+    path("ab-test/start", ABTests.as_view({"post": "start"})),
+    path("ab-test/<str:id>/results", ABTests.as_view({"get": "results"})),
+    path("alerts/active", Alerts.as_view({"get": "active"})),
+]
+registry = [
+    path("machines", Machines.as_view({"get": "browse", "post": "create"})),
+    path("machines/<str:id>", Machines.as_view({"get": "retrieve", "patch": "partial_update"})),
+    path("models", Models.as_view({"get": "browse", "post": "create"})),
+    path("models/<str:id>", Models.as_view({"get": "retrieve"})),
+    path("models/<str:id>/activate", Models.as_view({"post": "activate"})),
+]
+metrics = [
+    path("metrics", Metrics.as_view({"get": "browse"})),
+    path("metrics/record/bulk", Metrics.as_view({"post": "bulk"})),
+    path("metrics/latest", Metrics.as_view({"get": "latest"})),
+    path("metrics/<str:id>/revisions", Metrics.as_view({"get": "revisions"})),
+]
+training = [
+    path("training", Training.as_view({"get": "browse"})),
+    path("training/<str:id>", Training.as_view({"get": "retrieve"})),
+    path("training/<str:id>/cancel", Training.as_view({"post": "cancel"})),
+]
+ab_tests = [
+    path("ab-test", ABTests.as_view({"get": "browse"})),
+    path("ab-test/active", ABTests.as_view({"get": "active"})),
+    path("ab-test/<str:id>", ABTests.as_view({"get": "retrieve"})),
+    path("ab-test/<str:id>/cancel", ABTests.as_view({"post": "cancel"})),
+    path("ab-test/<str:id>/decision", ABTests.as_view({"post": "decision"})),
+]
+alerts = [
+    path("alerts", Alerts.as_view({"get": "browse"})),
+    path("alerts/<str:id>", Alerts.as_view({"get": "retrieve"})),
+    path("alerts/<str:id>/acknowledge", Alerts.as_view({"post": "acknowledge"})),
+    path("alerts/<str:id>/resolve", Alerts.as_view({"post": "resolve"})),
+    path("alerts/<str:id>/reopen", Alerts.as_view({"post": "reopen"})),
+]
+policies = [
+    path("policies", Policies.as_view({"get": "browse"})),
+    path("policies/<str:model_type>", Policies.as_view({"get": "retrieve", "put": "update"})),
+]
+nouns = [*contract, *registry, *metrics, *training, *ab_tests, *alerts, *policies]
+
+urlpatterns = [
+    path("v1/model-performance/", include(nouns)),
+    path("v1/machines", Machines.as_view({"get": "names"})),
+    path("schema", SchemaView.as_view(), name="schema"),
+    path("docs", DocsView.as_view(), name="docs"),
+    re_path("", not_found),
+]
