@@ -1,0 +1,32 @@
+"""The Django admin: registry, policies and keys, and the desk where alerts are triaged.
+
+It reads through querysets and writes only through services.
+"""
+
+from django.contrib import admin
+from rest_framework_api_key.models import APIKey
+
+from modelperf.admin.ab_tests import ABTestAdmin
+from modelperf.admin.access import ApiKeyAdmin
+from modelperf.admin.alerts import AlertAdmin
+from modelperf.admin.drift import PolicyAdmin
+from modelperf.admin.metrics import EvaluationAdmin
+from modelperf.admin.registry import MachineAdmin, ModelVersionAdmin
+from modelperf.admin.training import TrainingRunAdmin
+
+# Keys without scopes open nothing here; showing them would only mislead.
+if admin.site.is_registered(APIKey):
+    admin.site.unregister(APIKey)
+admin.site.site_header = admin.site.site_title = "modelperf"
+admin.site.index_title = "Administration"
+
+__all__ = [
+    "ABTestAdmin",
+    "AlertAdmin",
+    "ApiKeyAdmin",
+    "EvaluationAdmin",
+    "MachineAdmin",
+    "ModelVersionAdmin",
+    "PolicyAdmin",
+    "TrainingRunAdmin",
+]

@@ -1,0 +1,104 @@
+"""What all admin pages here have in common: verbs of services, their actor, their log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+
+from modelperf.services.errors import DomainError
+
+Verb = Callable[..., Any]
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+    ModelForm = forms.ModelForm[Any]
+else:  # generic for the type checker only
+    ModelAdmin = admin.ModelAdmin
+    ModelForm = forms.ModelForm
+
+
+def actor(request: HttpRequest) -> str:
+    """Return who acts, as services store it."""
+    return f"user:{request.user.get_username()}"
+
+
+class ObjectForm(ModelForm):
+    """A form whose JSON fields hold objects."""
+
+    def cleaned_object(self, name: str) -> dict[str, Any]:
+        """Return the object of a field; an empty field is an empty one."""
+        value = self.cleaned_data.get(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise forms.ValidationError('Write an object, such as {"unit": "kWh"}.')
+        return value
+
+
+def component(name: str, **context: Any) -> SafeString:
+    """Return a piece of page that the web pages use too."""
+    return render_to_string(f"components/{name}.html", context)
+
+
+class ServiceAdmin(ModelAdmin):
+    """Nothing is deleted here, lists are not counted twice, and services' refusals are told."""
+
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    list_per_page = 50
+    actions_on_top = True
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Nobody deletes: rows are history."""
+        return False
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show a service's refusal as a message; its transaction is rolled back by then."""
+        try:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        except DomainError as error:
+            self.message_user(request, error.detail, messages.ERROR)
+            return HttpResponseRedirect(request.path)
+
+    def run(
+        self, request: HttpRequest, objects: Iterable[Model], verb: Verb, *, done: str, log: str
+    ) -> None:
+        """Apply a verb to each object, log the changes, and tell how many and which not."""
+        changed = 0
+        for one in objects:
+            try:
+                verb(one)
+            except DomainError as error:
+                self.message_user(request, f"{one}: {error.detail}", messages.ERROR)
+                continue
+            self.log_change(request, one, log)
+            changed += 1
+        if changed:
+            self.message_user(request, f"{changed} {done}.", messages.SUCCESS)
+
+
+class ReadOnlyAdmin(ServiceAdmin):
+    """Rows that only services write: shown, never edited; actions stay possible."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Let the list offer its actions to those who may change; a single page only shows."""
+        return obj is None and super().has_change_permission(request, obj)
+
+

@@ -1,0 +1,60 @@
+"""Policies: how the series of a model type are judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from modelperf.admin.base import ObjectForm, ServiceAdmin, actor
+from modelperf.models import Policy
+from modelperf.services import drift
+
+
+class PolicyForm(ObjectForm):
+    """The values of a policy."""
+
+    class Meta:
+        model = Policy
+        fields = (
+            "model_type",
+            "primary_metric",
+            "directions",
+            "min_effect",
+            "limit_value",
+            "clear_value",
+            "expected_cadence_seconds",
+        )
+
+    def clean_directions(self) -> dict[str, Any]:
+        """Refuse what is no object."""
+        return self.cleaned_object("directions")
+
+
+@admin.register(Policy)
+class PolicyAdmin(ServiceAdmin):
+    """A type without a policy is judged by the defaults."""
+
+    form = PolicyForm
+    list_display = (
+        "model_type",
+        "primary_metric",
+        "min_effect",
+        "limit_value",
+        "clear_value",
+        "expected_cadence_seconds",
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Keep the type of a policy that exists."""
+        return ("model_type",) if obj else ()
+
+    def save_model(
+        self, request: HttpRequest, obj: Policy, form: Any, change: bool  # noqa: FBT001
+    ) -> None:
+        """Write through the service."""
+        values = dict(form.cleaned_data)
+        values.pop("model_type", None)
+        policy = drift.set_policy(model_type=obj.model_type, values=values, by=actor(request))
+        obj.pk = policy.pk

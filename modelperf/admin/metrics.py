@@ -1,0 +1,83 @@
+"""Evaluations: millions of rows, shown newest first and never counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+
+from modelperf.admin.base import ReadOnlyAdmin, actor
+from modelperf.models import ModelPerformanceMetric
+from modelperf.services import metrics
+from modelperf.services.errors import DomainError
+from modelperf.templatetags.presentation import number, window
+
+MOST_COUNTED = 2000
+
+
+class BoundedPaginator(Paginator):
+    """Counts no further than the list goes: PostgreSQL would read the whole table for a count."""
+
+    @cached_property
+    def count(self) -> int:
+        """Return the number of rows, at most `MOST_COUNTED`."""
+        rows: Any = self.object_list
+        return int(rows.order_by()[:MOST_COUNTED].count())
+
+
+@admin.register(ModelPerformanceMetric)
+class EvaluationAdmin(ReadOnlyAdmin):
+    """The newest recorded evaluations. Wrong ones are corrected by sending them again."""
+
+    paginator = BoundedPaginator
+    list_display = (
+        "series",
+        "model_version",
+        "window",
+        "sample_count",
+        "shown_metrics",
+        "drift_detected",
+        "revision",
+    )
+    list_filter = ("drift_detected",)
+    search_fields = ("machine__name",)
+    search_help_text = f"By machine. The newest {MOST_COUNTED:,} are listed."
+    list_select_related = ("machine",)
+    # The key grows with time and is indexed: no other order of all rows is cheap.
+    ordering = ("-id",)
+    sortable_by = ()
+    actions = ("delete_evaluations",)
+
+    @admin.display(description="series")
+    def series(self, row: ModelPerformanceMetric) -> str:
+        """Return machine and type."""
+        return f"{row.machine.name} · {row.model_type}"
+
+    @admin.display(description="window, UTC")
+    def window(self, row: ModelPerformanceMetric) -> str:
+        """Return the window."""
+        return window(row.evaluation_start, row.evaluation_end)
+
+    @admin.display(description="metrics")
+    def shown_metrics(self, row: ModelPerformanceMetric) -> str:
+        """Return the metrics, rounded."""
+        return ", ".join(f"{name} {number(value)}" for name, value in sorted(row.metrics.items()))
+
+    @admin.action(description="Delete (series are judged anew)", permissions=["change"])
+    def delete_evaluations(
+        self, request: HttpRequest, queryset: QuerySet[ModelPerformanceMetric]
+    ) -> None:
+        """Delete the selected evaluations with their revisions."""
+        doomed = list(queryset.order_by("id")[:MOST_COUNTED])
+        try:
+            count = metrics.delete(metrics=doomed, by=actor(request))
+        except DomainError as error:
+            self.message_user(request, error.detail, messages.ERROR)
+            return
+        for row in doomed:
+            self.log_change(request, row, "Deleted.")
+        self.message_user(request, f"{count} deleted, their series judged anew.", messages.SUCCESS)

@@ -1,0 +1,149 @@
+"""The machines in service, with how each of their series stands. Every machine is listed,
+also one without a model or an evaluation.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelperf.models import (
+    LatestModelPerformance,
+    Machine,
+    ModelVersion,
+    Policy,
+    Series,
+)
+from modelperf.pages import verdicts
+from modelperf.pages.metric_names import MetricName, named
+from modelperf.pages.verdicts import State, Verdict
+
+MOST_MACHINES = 500
+# Documents that may be large and are not shown.
+UNSHOWN = ("artefact", "hyperparameters", "feature_names", "metadata")
+UNSHOWN_STATE = ("drift_state__fold", "drift_state__rules")
+
+SeriesKey = tuple[uuid.UUID, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One series, or a machine that has none."""
+
+    machine: Machine
+    model_type: str
+    version: ModelVersion | None
+    verdict: Verdict | None
+    latest: LatestModelPerformance | None
+    state: State
+    is_stale: bool
+
+    @property
+    def metric(self) -> MetricName | None:
+        """The judged metric, named."""
+        return named(self.verdict.metric, self.machine.metadata) if self.verdict else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The machines that are listed, the chosen one, and whether there are more."""
+
+    machines: list[Machine]
+    chosen: Machine | None
+    rows: list[Row]
+    policies: dict[str, Policy]
+    is_cut: bool
+
+    @property
+    def listed(self) -> list[Row]:
+        """The rows of machines in service, worst first."""
+        return sorted((row for row in self.rows if row.machine.is_active), key=urgency)
+
+    def types_of(self, machine: Machine) -> list[str]:
+        """Return the model types that serve a machine."""
+        return [r.model_type for r in self.rows if r.machine.pk == machine.pk and r.model_type]
+
+    def row(self, machine_id: uuid.UUID, model_type: str) -> Row | None:
+        """Return the row of a series."""
+        return next(
+            (r for r in self.rows if r.machine.pk == machine_id and r.model_type == model_type),
+            None,
+        )
+
+
+def load(*, find: str, chosen: uuid.UUID | None, now: datetime) -> Fleet:
+    """Read the machines in service whose name contains `find`, and the chosen one: 6 queries."""
+    machines = _machines(find)
+    is_cut, machines = len(machines) > MOST_MACHINES, machines[:MOST_MACHINES]
+    picked = Machine.objects.filter(pk=chosen).first()
+    if picked is not None and picked not in machines:
+        machines.append(picked)
+    ids = [machine.pk for machine in machines]
+    types: dict[uuid.UUID, list[str]] = defaultdict(list)
+    for series in Series.objects.filter(machine_id__in=ids).order_by("model_type"):
+        types[series.machine_id].append(series.model_type)
+    read = _reader(ids, now)
+    rows = [read(machine, kind) for machine in machines for kind in types[machine.pk] or [""]]
+    return Fleet(machines, picked, rows, read.policies, is_cut)
+
+
+def worst(rows: Iterable[Row]) -> Row | None:
+    """Return the series to look at first."""
+    return min(rows, key=urgency, default=None)
+
+
+def urgency(row: Row) -> tuple[int, float, str, str]:
+    """Order rows worst first: by state, then by the strength of the evidence."""
+    score = (row.verdict.score if row.verdict else None) or 0.0
+    return row.state.rank, -score, row.machine.name, row.model_type
+
+
+def _machines(find: str) -> list[Machine]:
+    in_service = Machine.objects.in_service()
+    if find:
+        in_service = in_service.filter(name__icontains=find)
+    return list(in_service[: MOST_MACHINES + 1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Puts rows together from what was read for all machines at once."""
+
+    active: dict[SeriesKey, ModelVersion]
+    latest: dict[SeriesKey, LatestModelPerformance]
+    policies: dict[str, Policy]
+    now: datetime
+
+    def __call__(self, machine: Machine, model_type: str) -> Row:
+        version = self.active.get((machine.pk, model_type))
+        latest = self.latest.get((machine.pk, model_type))
+        verdict = verdicts.of_version(version)
+        policy = self.policies.get(model_type)
+        is_old = latest is not None and verdicts.is_stale(latest, verdict, policy, self.now)
+        return Row(
+            machine=machine,
+            model_type=model_type,
+            version=version,
+            verdict=verdict,
+            latest=latest,
+            state=verdicts.state_of(verdict, latest, is_stale=is_old),
+            is_stale=is_old,
+        )
+
+
+def _reader(ids: list[uuid.UUID], now: datetime) -> _Reader:
+    active = (
+        ModelVersion.objects.filter(machine_id__in=ids, is_active=True)
+        .select_related("drift_state")
+        .defer(*UNSHOWN, *UNSHOWN_STATE)
+    )
+    latest = LatestModelPerformance.objects.filter(machine_id__in=ids)
+    return _Reader(
+        active={(v.machine_id, v.model_type): v for v in active},
+        latest={(e.machine_id, e.model_type): e for e in latest.defer("metadata")},
+        policies={policy.model_type: policy for policy in Policy.objects.all()},
+        now=now,
+    )

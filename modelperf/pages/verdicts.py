@@ -1,0 +1,324 @@
+"""Verdicts in words: a state with a glyph, and one sentence that says what, since when, how sure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+
+from modelperf.models import DriftState, ModelVersion, Policy
+from modelperf.models.metrics import Evaluation
+from modelperf.pages.metric_names import MetricName
+from modelperf.templatetags.presentation import ago, day, number
+
+LEAST_STALE = timedelta(days=8)  # a weekly job over short windows is not late before
+WORDS = {
+    "degraded": "Degraded",
+    "limit": "Limit crossed",
+    "improved": "Improved",
+    "improvement_lost": "Improvement lost",
+    "stable": "Stable",
+    "insufficient": "Not enough data",
+    "stale": "Stale",
+    "none": "No evaluation",
+}
+# Which states an old evaluation turns into stale: what was fine is not known to be so any more.
+GOES_STALE = frozenset({"stable", "improved", "insufficient", "improvement_lost"})
+WORST_FIRST = (
+    "degraded",
+    "limit",
+    "stale",
+    "improvement_lost",
+    "insufficient",
+    "none",
+    "improved",
+    "stable",
+)
+COLOURS = {"limit": "degraded", "improvement_lost": "stable"}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a series stands: `kind` names colour and glyph, `word` is always beside them."""
+
+    kind: str
+
+    @property
+    def word(self) -> str:
+        """The word that goes with the glyph."""
+        return WORDS[self.kind]
+
+    @property
+    def css(self) -> str:
+        """The class of colour and glyph; a lost improvement is a notice, not an alarm."""
+        return COLOURS.get(self.kind, self.kind)
+
+    @property
+    def rank(self) -> int:
+        """The place when the worst comes first."""
+        return WORST_FIRST.index(self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """An absolute limit that is crossed: its value, the newest evaluation's, and since when."""
+
+    limit: float
+    value: float
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The newest verdict on one model version, read from what is stored with it."""
+
+    state: State
+    metric: str
+    rule: str
+    statistic: float | None
+    threshold: float | None
+    p_value: float | None
+    effect: float | None
+    baseline: float | None
+    current: float | None
+    changed_at: datetime | None
+    changed_low: datetime | None
+    changed_high: datetime | None
+    n_evaluations: int
+    needed: int
+    peak: float | None
+    outlier_window: bool
+    crossing: Crossing | None
+    version: int
+    last_end: datetime
+
+
+    @property
+    def score(self) -> float | None:
+        """The evidence to show and to sort by."""
+        return self.statistic if self.peak is None else self.peak
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A bold beginning and the rest."""
+
+    lead: str
+    rest: str
+
+
+def of_version(version: ModelVersion | None) -> Verdict | None:
+    """Return the verdict on a version that was loaded with its drift state."""
+    drift_state: DriftState | None = getattr(version, "drift_state", None)
+    if version is None or drift_state is None:
+        return None
+    stored: Mapping[str, Any] = drift_state.verdict
+    crossing = _crossing(stored)
+    return Verdict(
+        state=State(_kind(drift_state.status, crossing)),
+        metric=drift_state.metric,
+        rule=stored.get("rule") or "",
+        statistic=stored.get("statistic"),
+        threshold=stored.get("threshold"),
+        p_value=stored.get("p_value"),
+        effect=stored.get("effect"),
+        baseline=stored.get("baseline"),
+        current=stored.get("current"),
+        changed_at=_time(stored.get("changed_at")),
+        changed_low=_time(stored.get("changed_after")),
+        changed_high=_time(stored.get("changed_before")),
+        n_evaluations=stored.get("n_evaluations") or 0,
+        needed=stored.get("needed") or 0,
+        peak=_peak(stored),
+        outlier_window=bool(stored.get("outlier_window")),
+        crossing=crossing,
+        version=version.model_version,
+        last_end=drift_state.last_evaluation_end,
+    )
+
+
+def _kind(status: str, crossing: Crossing | None) -> str:
+    if crossing is not None and status != "degraded":
+        return "limit"
+    return "insufficient" if status == "insufficient_data" else status
+
+
+def _peak(stored: Mapping[str, Any]) -> float | None:
+    """Return the worst Z since a change opened: a degradation outlives the statistic's fall."""
+    found = (c for c in stored.get("conditions", ()) if c["rule"] == "change_point")
+    return next((c["peak_statistic"] for c in found), None)
+
+
+def _crossing(stored: Mapping[str, Any]) -> Crossing | None:
+    found = next((c for c in stored.get("conditions", ()) if c["rule"] == "limit"), None)
+    if found is None:
+        return None
+    return Crossing(found["threshold"], found["current"], _time(found.get("changed_at")))
+
+
+def state_of(verdict: Verdict | None, latest: Evaluation | None, *, is_stale: bool) -> State:
+    """Return how a series stands now: what was fine long ago is not known to be fine."""
+    if latest is None:
+        return State("none")
+    state = verdict.state if verdict else State("insufficient")
+    return State("stale") if is_stale and state.kind in GOES_STALE else state
+
+
+def is_stale(
+    latest: Evaluation, verdict: Verdict | None, policy: Policy | None, now: datetime
+) -> bool:
+    """Whether the next evaluation of the active version should have come long ago.
+
+    Twice the cadence that the policy expects; without one, three times the window's length and
+    more than a week, since a window says little of how often it is evaluated.
+    """
+    if policy is not None and policy.expected_cadence_seconds:
+        patience = 2 * timedelta(seconds=policy.expected_cadence_seconds)
+    else:
+        patience = max(3 * (latest.evaluation_end - latest.evaluation_start), LEAST_STALE)
+    return now - last_seen(latest, verdict) > patience
+
+
+def last_seen(latest: Evaluation, verdict: Verdict | None) -> datetime:
+    """Return the end of the active version's newest evaluation; a challenger's does not count."""
+    is_active = verdict is None or latest.model_version == verdict.version
+    return latest.evaluation_end if is_active else verdict.last_end
+
+
+def sentence(
+    verdict: Verdict | None,
+    *,
+    version: ModelVersion | None,
+    metric: MetricName,
+    latest: Evaluation | None,
+    is_stale: bool,
+) -> Sentence:
+    """Return the verdict in one or two sentences."""
+    if latest is None:
+        return Sentence("No evaluation yet.", "Record the first one to see its trend here.")
+    said = _said(verdict, version, metric)
+    if not is_stale:
+        return said
+    seen = last_seen(latest, verdict)
+    old = f"Nothing has arrived since {day(seen)} ({ago(seen)})."
+    if verdict is not None and verdict.state.kind not in GOES_STALE:
+        return Sentence(said.lead, f"{said.rest} {old}")
+    return Sentence(old, f"Before that: {_lower(said.lead)} {said.rest}")
+
+
+def _said(verdict: Verdict | None, version: ModelVersion | None, metric: MetricName) -> Sentence:
+    if version is None:
+        return Sentence("No version is active.", "Activate one, so that its evaluations are judged.")
+    if verdict is None:
+        return Sentence("Not judged yet.", f"No evaluation of v{version.model_version} was judged.")
+    name = f"{metric.label} of v{version.model_version}"
+    teller = {
+        "degraded": _degraded,
+        "limit": _limit,
+        "improved": _improved,
+        "improvement_lost": _lost,
+        "stable": _stable,
+    }.get(verdict.state.kind, _insufficient)
+    return teller(verdict, name, metric)
+
+
+def _degraded(verdict: Verdict, name: str, metric: MetricName) -> Sentence:
+    went = f"{name} went from {_levels(verdict, metric)}"
+    if verdict.rule == "collapse":
+        return Sentence(f"Collapsed{_since(verdict)}.", f"{went}; {_score(verdict)}.")
+    return Sentence(
+        f"Degraded{_since(verdict)}", f"{_uncertain(verdict)}. {went}{_size(verdict, metric)};"
+        f" {_evidence(verdict)}."
+    )
+
+
+def _limit(verdict: Verdict, name: str, metric: MetricName) -> Sentence:
+    crossing = verdict.crossing
+    if crossing is None:
+        raise AssertionError("a state of a crossed limit has one")
+    since = f" since {day(crossing.since)}" if crossing.since else ""
+    rest = (
+        f"{name} is {_with_unit(crossing.value, metric)}, the limit"
+        f" {_with_unit(crossing.limit, metric)}; {_evidence(verdict)}."
+    )
+    return Sentence(f"Limit crossed{since}.", rest)
+
+
+def _improved(verdict: Verdict, name: str, metric: MetricName) -> Sentence:
+    rest = f"{_uncertain(verdict)}. {name} went from {_levels(verdict, metric)}; "
+    return Sentence(f"Improved{_since(verdict)}", rest + f"{_evidence(verdict)}.")
+
+
+def _lost(verdict: Verdict, name: str, metric: MetricName) -> Sentence:
+    rest = f"{name} went from {_levels(verdict, metric)}, which is not worse than it was at first."
+    return Sentence(f"An earlier improvement is lost{_since(verdict)}.", rest)
+
+
+def _stable(verdict: Verdict, name: str, metric: MetricName) -> Sentence:
+    level = verdict.current if verdict.current is not None else verdict.baseline
+    mean = "" if level is None else f" It is {_with_unit(level, metric)} on average."
+    return Sentence("No change found", f"in the {name}; {_evidence(verdict)}.{mean}")
+
+
+def _insufficient(verdict: Verdict, name: str, metric: MetricName) -> Sentence:
+    have = f"{verdict.n_evaluations} evaluation{'' if verdict.n_evaluations == 1 else 's'}"
+    return Sentence(
+        "Not enough data.",
+        f"{have} of the {name}, {verdict.needed} more needed before a change can be told.",
+    )
+
+
+def _since(verdict: Verdict) -> str:
+    return f" since {day(verdict.changed_at)}" if verdict.changed_at else ""
+
+
+def _uncertain(verdict: Verdict) -> str:
+    if verdict.changed_low is None or verdict.changed_high is None:
+        return ""
+    return f" (95 %: {day(verdict.changed_low)} – {day(verdict.changed_high)})"
+
+
+def _levels(verdict: Verdict, metric: MetricName) -> str:
+    return f"{number(verdict.baseline)} to {_with_unit(verdict.current, metric)}"
+
+
+def _with_unit(value: float | None, metric: MetricName) -> str:
+    return f"{number(value)} {metric.unit}".rstrip()
+
+
+def _size(verdict: Verdict, metric: MetricName) -> str:
+    """Return the relative change; for a bias the growth is in its own unit and told already."""
+    if verdict.effect is None or "0 is best" in metric.reading:
+        return ""
+    return f", {number(100 * verdict.effect)} % worse"
+
+
+def _evidence(verdict: Verdict) -> str:
+    if verdict.statistic is None:
+        return f"judged over {verdict.n_evaluations} evaluations"
+    told = f"is {number(verdict.statistic)}"
+    if verdict.peak is not None:
+        told = f"reached {number(verdict.peak)}"
+    return (
+        f"Z {told} against a limit of {number(verdict.threshold)}"
+        f" over {verdict.n_evaluations} evaluations"
+    )
+
+
+def _score(verdict: Verdict) -> str:
+    if verdict.statistic is None:
+        return f"found over {verdict.n_evaluations} evaluations"
+    return f"Z is {number(verdict.statistic)} over {verdict.n_evaluations} evaluations"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _time(value: str | datetime | None) -> datetime | None:
+    return parse_datetime(value) if isinstance(value, str) else value
+
+
