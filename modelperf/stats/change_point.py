@@ -15,6 +15,7 @@ from scipy import special
 
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
 from modelperf.stats.order_statistics import row_quantile
+from modelperf.stats.weights import fitted_weights
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -81,7 +82,7 @@ def scan(
         Values on a scale where higher is better, in order of time; ragged series are padded with
         NaN, missing values are NaN.
     sample_counts : array_like, same shape, optional
-        Rows behind each value; 0 where not reported. Counts that vary give weights (`weights`).
+        Rows behind each value; 0 where not reported. Counts that vary give weights (`weights.fitted_weights`).
     fewest_before, fewest_after : int
         Evaluations that must lie on either side of a split.
 
@@ -114,66 +115,6 @@ def scan(
     )
 
 
-def weights(oriented: Floats, sample_counts: Floats) -> Floats:
-    """Fit how much of the noise comes from the sample counts, and weight by it.
-
-    Parameters
-    ----------
-    oriented : ndarray, shape (series, evaluations)
-        Values, NaN at the padding.
-    sample_counts : ndarray, same shape
-        Rows behind each value; those not reported (0) count as the median of the reported.
-
-    Returns
-    -------
-    ndarray, same shape
-        ``w = 1/(a + b u)`` scaled to mean 1, with ``u = median(n)/n``, from the regression of the
-        squared deviations e² from the median on ``u``; 1 where the counts are constant, not
-        reported, or say nothing of the noise; 0 at the padding. An e² is capped at the 95 %
-        quantile of all e², or ``u`` times that of all e²/u where this is larger: the few windows
-        with few rows may be noisier than all others without being outliers.
-    """
-    here = ~np.isnan(oriented)
-    weight = here.astype(float)
-    varying = ((sample_counts != sample_counts[:, :1]) & here).any(axis=1)
-    if varying.any():
-        weight[varying] = _weights(oriented[varying], sample_counts[varying], here[varying])
-    return weight
-
-
-def _weights(y: Floats, counts: Floats, here: NDArray[np.bool_]) -> Floats:
-    n = here.sum(axis=1, keepdims=True)
-    known = here & (counts > 0)
-    ordered = np.sort(np.where(known, counts, np.nan), axis=1)
-    middle = row_quantile(ordered, known.sum(axis=1, keepdims=True), 0.5)
-    u = np.where(here, 1.0, 0.0)
-    np.divide(np.broadcast_to(middle, u.shape), counts, out=u, where=known)
-    square = (y - row_quantile(np.sort(y, axis=1), n, 0.5)) ** 2
-    square = np.where(here, np.minimum(square, _cap(square, u, here, n)), 0.0)
-    return _fitted_weights(u, square, here, np.maximum(n, 1))
-
-
-def _cap(square: Floats, u: Floats, here: NDArray[np.bool_], n: Ints) -> Floats:
-    per_u = np.full_like(square, np.nan)
-    np.divide(square, u, out=per_u, where=here)
-    caps = (row_quantile(np.sort(block, axis=1), n, 0.95) for block in (square, per_u))
-    return np.maximum(next(caps), u * next(caps))
-
-
-def _fitted_weights(u: Floats, square: Floats, here: NDArray[np.bool_], n: Ints) -> Floats:
-    mean_u, mean_square = _row_sums(u) / n, _row_sums(square) / n
-    deviation = np.where(here, u - mean_u, 0.0)
-    spread = _row_sums(deviation * deviation)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        slope = _row_sums(deviation * square) / spread
-        slope = np.clip(slope, 0.0, mean_square / mean_u)
-        constant = np.maximum(mean_square - slope * mean_u, 0.0)
-        w = np.where(here, 1.0 / (constant + slope * u), 0.0)
-        w = w * n / _row_sums(w)
-    usable = (spread > _ROUNDING) & (mean_square > 0) & (slope > 0)
-    return np.where(usable, w, here)
-
-
 def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
     """Weight, winsorise and centre a block of series that is padded on the right only.
 
@@ -196,7 +137,7 @@ def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
     n = here.sum(axis=1)[:, None]
     ordered = np.sort(oriented, axis=1)
     centre = row_quantile(ordered, n, 0.5)
-    weight = weights(oriented, sample_counts)
+    weight = fitted_weights(oriented, sample_counts)
     root = np.sqrt(weight)
     x = root * (oriented - centre)
     floor = _resolution(ordered)
@@ -230,7 +171,7 @@ def z_from_t(t: Floats, df: Floats) -> Floats:
     far = tail < 1e-280
     if far.any():
         z[far] = -special.ndtri_exp(_log_tail(size[far], df[far]))
-    return np.copysign(z, t)
+    return np.asarray(np.copysign(z, t))
 
 
 def change_range(
@@ -272,7 +213,8 @@ def _resolution(ordered: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         gap = np.where(gaps > 0, gaps, np.inf).min(axis=1, keepdims=True, initial=np.inf)
     largest = np.abs(np.where(np.isnan(ordered), 0.0, ordered)).max(axis=1, keepdims=True)
-    return np.maximum(np.where(np.isinf(gap), 0.0, gap / np.sqrt(12.0)), _ROUNDING * largest)
+    rounding = np.where(np.isinf(gap), 0.0, gap / np.sqrt(12.0))
+    return np.asarray(np.maximum(rounding, _ROUNDING * largest))
 
 
 def _contrast(ready: Standardised, fewest_before: int, fewest_after: int) -> Floats:
@@ -283,7 +225,7 @@ def _contrast(ready: Standardised, fewest_before: int, fewest_after: int) -> Flo
     k = np.arange(1, ready.x.shape[1] + 1)
     allowed = (k >= fewest_before) & (k <= ready.n[:, None] - fewest_after)
     balance = np.where(allowed, weight_before * (total - weight_before), np.nan)
-    return before * np.sqrt(total / balance)
+    return np.asarray(before * np.sqrt(total / balance))
 
 
 def _side(ready: Standardised, contrast: Floats, total: Floats, sign: float) -> Side:

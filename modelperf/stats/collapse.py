@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from modelperf.stats.change_point import weights
 from modelperf.stats.order_statistics import median, row_quantile
+from modelperf.stats.weights import fitted_weights
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def depth(oriented: Floats, sample_counts: Floats) -> Depth:
     oriented : ndarray, shape (rows, evaluations)
         Values where higher is better, the newest in the last column, padded with NaN on the left.
     sample_counts : ndarray, same shape
-        Rows behind each value; where they vary, values are weighted as in `change_point.weights`.
+        Rows behind each value; where they vary, values are weighted as in `weights.fitted_weights`.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def depth(oriented: Floats, sample_counts: Floats) -> Depth:
         rounded coarsely. Where both are zero the standard deviation, and at least 1e-12 of the
         values, so that z is finite (and 0 in a constant series).
     """
-    root = np.sqrt(weights(oriented, sample_counts))
+    root = np.sqrt(fitted_weights(oriented, sample_counts))
     base, newest = oriented[:, :-1], oriented[:, -1]
     before, scale, bound = _location(base, root[:, :-1])
     floor = _SMALLEST_SCALE * np.maximum(np.abs(before), np.abs(newest))

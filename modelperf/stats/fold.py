@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelperf.stats.change_point import Side
-from modelperf.stats.collapse import BASE
 from modelperf.stats.incidents import (
     change_incident,
     collapse_incident,
@@ -91,22 +90,19 @@ def judge(
     -----
     A prefix without an open incident opens one on a collapse or on a change point with an effect.
     The incident stays until the series has recovered; then its evaluations are dropped and the
-    prefix is judged once more without them. The limit is folded beside it.
+    prefix is judged once more without them. Evaluations that had left the window when the incident
+    opened do not come back for those dropped. The limit is folded beside it.
     """
     values, counts = np.asarray(values, float), np.asarray(sample_counts, float)
     state = FoldState() if state is None else state
     _check(values, counts, state, offset)
     there = np.flatnonzero(np.isfinite(values))
-    crossing = fold_limit(
-        values[there],
-        there + offset,
-        int(np.searchsorted(there + offset, state.n_seen)),
-        state.crossing,
-        rules,
-    )
-    fold = _Fold(_track(values, counts, there, offset, state, rules), state, offset + len(values))
+    track = Track(values[there], counts[there], there + offset, rules)
+    crossing = fold_limit(track.values, track.positions, state, rules)
+    recent = track.positions[-rules.limit_windows :]
+    fold = _Fold(_retain(track, state), state, offset + len(values))
     fold.run()
-    end_state = replace(fold.end_state(there + offset), crossing=crossing)
+    end_state = replace(fold.end_state(int(recent.min(initial=fold.n_seen))), crossing=crossing)
     return Judgement(
         verdict=verdict_on(fold.track, end_state, fold.newest_block(), rules),
         state=end_state,
@@ -124,15 +120,9 @@ def _check(values: Floats, counts: Floats, state: FoldState, offset: int) -> Non
         raise ValueError(f"the {state.n_seen} evaluations already judged must be among the values")
 
 
-def _track(
-    values: Floats,
-    counts: Floats,
-    there: NDArray[np.intp],
-    offset: int,
-    state: FoldState,
-    rules: Rules,
-) -> Track:
-    track = Track(values[there], counts[there], there + offset, rules)
+def _retain(track: Track, state: FoldState) -> Track:
+    """Leave out what the state has put aside: all out of reach, and the closed incidents."""
+    track.drop(0, state.needs_from)
     for low, high in state.dropped:
         track.drop(low, high)
     return track
@@ -170,7 +160,7 @@ class _Fold:
         block = self._block_at(end)
         if self.incident is not None:
             self.incident = continued(self.incident, self.track, block, end)
-            since = self._recovered(end)
+            since = self._recovered(self.incident, end)
             if since is None:
                 self._confirm(block, end)
                 return end
@@ -190,39 +180,44 @@ class _Fold:
         self.last_p = newest
 
     def _close(self, incident: Incident, since: int, end: int) -> int:
+        """Drop the incident and what has gone out of reach; return the new index of `end`."""
         position = int(self.track.positions[end])
-        self.dropped.append((incident.change, since))
+        self.track.drop(0, self._reach_from(end))
         self.track.drop(incident.change, since)
+        self.dropped.append((incident.change, since))
         self.incident = self.last_p = self.block = self.rises = None
         return self.track.index_of(position)
 
-    def _recovered(self, end: int) -> int | None:
-        incident = self.incident
-        assert incident is not None
+    def _recovered(self, incident: Incident, end: int) -> int | None:
+        """Position from which the series is back, None while it is not."""
         change = self.track.index_of(incident.change)
         if self.rises is None or not self.rises[0] <= end < self.rises[1]:
             size = min(BLOCK, max(1, len(self.track) - end))
             last, rise = self.track.recoveries(change, end, size, incident.direction)
             self.rises = (end, last, rise)
         at, rise = end - self.rises[0], self.rises[2]
-        return recovered_from(
-            self.track, incident, end, float(rise.z[at]), int(rise.split[at]), self.rules
-        )
+        best = None if not rise.z[at] > self.rules.clear_threshold else int(rise.split[at])
+        return recovered_from(self.track, incident, end, best)
 
     def _block_at(self, end: int) -> Block:
         if self.block is None or not self.block.first <= end < self.block.last:
             self.block = self.track.block(end, BLOCK)
         return self.block
 
+    def _reach_from(self, end: int) -> int:
+        """One window back; during an incident as far as at its opening, but two at most."""
+        if self.incident is None:
+            return self.track.reach_from(end)
+        return max(self.incident.reach_from, self.track.reach_from(end, windows=2))
+
     def newest_block(self) -> Block | None:
         """Return the block that holds the newest retained evaluation, None without any."""
         return self._block_at(len(self.track) - 1) if len(self.track) else None
 
-    def end_state(self, positions: NDArray[np.intp]) -> FoldState:
-        """Return the state after the last step; `positions` are those of all finite values."""
-        retained = self.track.positions[-max(self.rules.window, BASE + 2) :]
-        recent = positions[-self.rules.limit_windows :]
-        needs_from = int(min(retained.min(initial=self.n_seen), recent.min(initial=self.n_seen)))
+    def end_state(self, needs_from: int) -> FoldState:
+        """Return the state after the last step, reaching back to `needs_from` at least."""
+        if len(self.track):
+            needs_from = min(needs_from, self._reach_from(len(self.track) - 1))
         return FoldState(
             n_seen=self.n_seen,
             needs_from=needs_from,

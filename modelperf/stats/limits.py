@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modelperf.stats.results import HIGHER_IS_BETTER, Crossing, MetricKind, Rules
+from modelperf.stats.results import HIGHER_IS_BETTER, Crossing, FoldState, MetricKind, Rules
 
 Floats = NDArray[np.float64]
 
@@ -27,12 +27,10 @@ def is_beyond(values: ArrayLike, limit: float, kind: MetricKind) -> NDArray[np.b
     -------
     ndarray of bool
     """
-    values = np.asarray(values, float)
+    level = np.asarray(values, float)
     if kind in HIGHER_IS_BETTER:
-        return np.asarray(values < limit)
-    if kind is MetricKind.TARGET_ZERO:
-        values = np.abs(values)
-    return np.asarray(values > limit)
+        return np.asarray(level < limit)
+    return np.asarray((np.abs(level) if kind is MetricKind.TARGET_ZERO else level) > limit)
 
 
 def worst(first: float, second: float, kind: MetricKind) -> float:
@@ -47,8 +45,7 @@ def _size(value: float, kind: MetricKind) -> float:
 def fold_limit(
     values: Floats,
     positions: NDArray[np.intp],
-    n_old: int,
-    crossing: Crossing | None,
+    state: FoldState,
     rules: Rules,
 ) -> Crossing | None:
     """Fold new evaluations into the state of the limit.
@@ -58,10 +55,8 @@ def fold_limit(
     values, positions : ndarray, shape (evaluations,)
         Finite values and their absolute positions; at least the last ``limit_windows - 1`` old
         ones come first.
-    n_old : int
-        How many of them were folded before.
-    crossing : Crossing or None
-        The state before the new ones.
+    state : FoldState
+        Says which of them were folded before, and whether the limit was crossed then.
     rules : Rules
         ``limit`` None means no limit.
 
@@ -76,7 +71,8 @@ def fold_limit(
     clear_limit = rules.limit if rules.clear_limit is None else rules.clear_limit
     beyond = is_beyond(values, rules.limit, rules.kind)
     within = ~is_beyond(values, clear_limit, rules.kind)
-    for newest in range(n_old, len(values)):
+    crossing = state.crossing
+    for newest in range(int(np.searchsorted(positions, state.n_seen)), len(values)):
         last = slice(max(0, newest + 1 - rules.limit_windows), newest + 1)
         crossed = int(np.count_nonzero(beyond[last])) >= rules.limit_hits
         if crossing is None and crossed:

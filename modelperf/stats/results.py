@@ -210,13 +210,15 @@ class Incident:
     """An open degradation: everything that later steps need to know of its opening.
 
     ``direction`` is -1 only for a ``TARGET_ZERO`` metric that rose; ``before`` and ``scale`` are
-    on the oriented scale times ``direction``, ``baseline`` on the metric's own.
+    on the oriented scale times ``direction``, ``baseline`` on the metric's own. ``reach_from`` is
+    the position of the earliest evaluation in view when it opened, which stays in view.
     """
 
     rule: Rule
     change: int
     change_low: int
     change_high: int
+    reach_from: int
     n_since: int
     direction: int
     before: float

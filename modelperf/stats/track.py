@@ -61,6 +61,11 @@ class Track:
         """Return the index of the first retained evaluation at or after a position."""
         return int(np.searchsorted(self.positions, position))
 
+    def reach_from(self, end: int, windows: int = 1) -> int:
+        """Return the position of the earliest evaluation that a step at index `end` looks at."""
+        reach = windows * max(self.rules.window, BASE + 2)
+        return int(self.positions[max(0, end + 1 - reach)])
+
     def drop(self, low: int, high: int) -> None:
         """Forget the evaluations at absolute positions low .. high - 1."""
         keep = (self.positions < low) | (self.positions >= high)

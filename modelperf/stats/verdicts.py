@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from modelperf.stats.change_point import change_range
-from modelperf.stats.incidents import Change, change_at, directions, fall_at, is_outlier, side
+from modelperf.stats.falls import Change, change_at, directions, fall_at
+from modelperf.stats.incidents import is_outlier, side
 from modelperf.stats.orientation import effect, level
 from modelperf.stats.results import (
     Condition,
@@ -20,7 +23,20 @@ from modelperf.stats.results import (
 )
 from modelperf.stats.track import Block, Row, Track
 
-import numpy as np
+_NOTHING: dict[str, Any] = dict.fromkeys(
+    (
+        "rule",
+        "statistic",
+        "p_value",
+        "phi",
+        "effect",
+        "baseline",
+        "current",
+        "change_index",
+        "change_low",
+        "change_high",
+    )
+)
 
 
 def verdict_on(track: Track, state: FoldState, block: Block | None, rules: Rules) -> Verdict:
@@ -58,18 +74,14 @@ def verdict_on(track: Track, state: FoldState, block: Block | None, rules: Rules
 
 
 def _verdict(rules: Rules, **found: Any) -> Verdict:
-    nothing: dict[str, Any] = dict.fromkeys(
-        ("rule", "statistic", "p_value", "phi", "effect", "baseline", "current")
-        + ("change_index", "change_low", "change_high")
-    )
-    values = {
+    values: dict[str, Any] = {
         "status": Status.INSUFFICIENT_DATA,
         "outlier_window": False,
         "conditions": (),
         "threshold": rules.threshold,
         "needed": max(0, rules.min_evaluations - found["n_evaluations"]),
     }
-    return Verdict(**nothing | values | found)
+    return Verdict(**_NOTHING | values | found)
 
 
 def _statistics(block: Block, end: int) -> dict[str, Any]:
@@ -86,7 +98,7 @@ def _statistics(block: Block, end: int) -> dict[str, Any]:
 
 
 def _degraded(track: Track, end: int, incident: Incident, rules: Rules) -> dict[str, Any]:
-    current = _level_since(track, end, incident.change, rules)
+    current = _level_since(track, end, incident.change)
     return {
         "status": Status.DEGRADED,
         "rule": incident.rule,
@@ -144,8 +156,8 @@ def _conditions(track: Track, state: FoldState, rules: Rules) -> tuple[Condition
     found = []
     if state.incident is not None:
         found.append(_incident_condition(track, state.incident, rules))
-    if state.crossing is not None:
-        found.append(_limit_condition(track, state.crossing, rules))
+    if state.crossing is not None and rules.limit is not None:
+        found.append(_limit_condition(track, state.crossing, rules.limit))
     return tuple(found)
 
 
@@ -155,7 +167,7 @@ def _incident_condition(track: Track, incident: Incident, rules: Rules) -> Condi
         change_index=incident.change,
         n_since=incident.n_since,
         baseline=incident.baseline,
-        current=_level_since(track, len(track) - 1, incident.change, rules),
+        current=_level_since(track, len(track) - 1, incident.change),
         threshold=incident.threshold,
         statistic=incident.statistic,
         peak_statistic=incident.peak,
@@ -163,22 +175,21 @@ def _incident_condition(track: Track, incident: Incident, rules: Rules) -> Condi
     )
 
 
-def _limit_condition(track: Track, crossing: Crossing, rules: Rules) -> Condition:
-    assert rules.limit is not None
+def _limit_condition(track: Track, crossing: Crossing, limit: float) -> Condition:
     since = min(crossing.since, int(track.positions[-1]))
     return Condition(
         rule=Rule.LIMIT,
         change_index=crossing.since,
         n_since=crossing.n_since,
         baseline=None,
-        current=_level_since(track, len(track) - 1, since, rules),
-        threshold=rules.limit,
+        current=_level_since(track, len(track) - 1, since),
+        threshold=limit,
         statistic=crossing.value,
         peak_statistic=crossing.peak,
         confirmed_p=None,
     )
 
 
-def _level_since(track: Track, end: int, position: int, rules: Rules) -> float:
+def _level_since(track: Track, end: int, position: int) -> float:
     row = track.row(end, first=track.index_of(position))
-    return level(row.values, np.ones(len(row.values)), rules.kind)
+    return level(row.values, np.ones(len(row.values)), track.rules.kind)
