@@ -73,6 +73,7 @@ SHARED: list[Processor] = [
     structlog.processors.StackInfoRenderer(),
 ]
 
+
 def _endings() -> list[Processor]:
     """Return the last steps. Text draws tracebacks itself; JSON needs them as a string first."""
     head: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
@@ -117,4 +118,3 @@ LOGGING: dict[str, Any] = {
         "modelperf": {"level": LEVEL},
     },
 }
-

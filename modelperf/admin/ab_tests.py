@@ -15,7 +15,15 @@ from modelperf.models import ABTest
 class ABTestAdmin(ReadOnlyAdmin):
     """Which versions were compared, and what came of it."""
 
-    list_display = ("status", "test_name", "series", "versions", "test_start", "test_end", "decision")
+    list_display = (
+        "status",
+        "test_name",
+        "series",
+        "versions",
+        "test_start",
+        "test_end",
+        "decision",
+    )
     list_display_links = ("test_name",)
     list_filter: ClassVar = ["test_status", "decision", "model_type"]
     search_fields = ("test_name", "machine__name")

@@ -62,9 +62,7 @@ class ApiKeyAdmin(ServiceAdmin):
         """Return the scopes as a list."""
         return ", ".join(key.scopes)
 
-    def save_model(
-        self, request: HttpRequest, obj: ApiKey, form: Any, change: bool  # noqa: FBT001
-    ) -> None:
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         """Make the key and show it, this once."""
         data = form.cleaned_data
         key, plain = access.create_api_key(
@@ -77,7 +75,7 @@ class ApiKeyAdmin(ServiceAdmin):
         text = format_html("The key, shown this once: <code>{}</code>. Copy it now.", plain)
         self.message_user(request, text, messages.WARNING)
 
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:  # noqa: FBT001
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Do nothing: the service has stored the machines with the key."""
 
     @admin.action(description="Revoke (for good)", permissions=["change"])

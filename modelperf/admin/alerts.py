@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from modelperf.admin.base import ReadOnlyAdmin, actor, component
 from modelperf.models import Alert
@@ -87,17 +88,16 @@ class AlertAdmin(ReadOnlyAdmin):
 
     list_display = (
         "badge",
-        "condition",
         "where",
         "model_type",
-        "now",
-        "before",
+        "condition",
+        "levels",
         "limit",
         "age",
         "occurrences",
         "life",
     )
-    list_display_links = ("condition",)
+    list_display_links = ("where",)
     list_filter: ClassVar = [LifeFilter, "severity", "alert_type", "model_type", ScopeFilter]
     search_fields = ("machine__name", "alert_message")
     list_select_related = ("machine",)
@@ -134,8 +134,17 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="condition")
     def condition(self, alert: Alert) -> str:
-        """Return the condition as a sentence."""
-        return alert.alert_message
+        """Return the condition as a sentence, without the place that has its own column."""
+        place, _, rest = alert.alert_message.partition(": ")
+        named = alert.machine is not None and place.startswith(alert.machine.name)
+        return capfirst(rest) if named and rest else alert.alert_message
+
+    @admin.display(description="before → now")
+    def levels(self, alert: Alert) -> str:
+        """Return both levels."""
+        if alert.baseline_metric_value is None:
+            return number(alert.current_metric_value)
+        return f"{number(alert.baseline_metric_value)} → {number(alert.current_metric_value)}"
 
     @admin.display(description="machine")
     def where(self, alert: Alert) -> str:
@@ -203,7 +212,9 @@ class AlertAdmin(ReadOnlyAdmin):
             self.run(request, queryset, verb, done="resolved", log=f"Resolved: {words(what)}.")
             return None
         return TemplateResponse(
-            request, "admin/modelperf/alert/resolve.html", self._resolve_context(request, form, queryset)
+            request,
+            "admin/modelperf/alert/resolve.html",
+            self._resolve_context(request, form, queryset),
         )
 
     def _resolve_context(

@@ -11,6 +11,7 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from modelperf.services.errors import DomainError
 
@@ -73,6 +74,13 @@ class ServiceAdmin(ModelAdmin):
             self.message_user(request, error.detail, messages.ERROR)
             return HttpResponseRedirect(request.path)
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Name the list after what it lists."""
+        title = capfirst(str(self.opts.verbose_name_plural))
+        return super().changelist_view(request, {"title": title} | (extra_context or {}))
+
     def run(
         self, request: HttpRequest, objects: Iterable[Model], verb: Verb, *, done: str, log: str
     ) -> None:
@@ -100,5 +108,3 @@ class ReadOnlyAdmin(ServiceAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Let the list offer its actions to those who may change; a single page only shows."""
         return obj is None and super().has_change_permission(request, obj)
-
-

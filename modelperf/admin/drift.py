@@ -50,9 +50,7 @@ class PolicyAdmin(ServiceAdmin):
         """Keep the type of a policy that exists."""
         return ("model_type",) if obj else ()
 
-    def save_model(
-        self, request: HttpRequest, obj: Policy, form: Any, change: bool  # noqa: FBT001
-    ) -> None:
+    def save_model(self, request: HttpRequest, obj: Policy, form: Any, change: bool) -> None:
         """Write through the service."""
         values = dict(form.cleaned_data)
         values.pop("model_type", None)

@@ -37,9 +37,7 @@ class MachineAdmin(ServiceAdmin):
     search_fields = ("name", "location")
     actions = ("retire", "return_to_service")
 
-    def save_model(
-        self, request: HttpRequest, obj: Machine, form: Any, change: bool  # noqa: FBT001
-    ) -> None:
+    def save_model(self, request: HttpRequest, obj: Machine, form: Any, change: bool) -> None:
         """Create or change through the service."""
         values = {name: form.cleaned_data[name] for name in MachineForm.Meta.fields}
         if change:
@@ -87,7 +85,9 @@ class ModelVersionForm(ObjectForm):
 
     def clean_feature_names(self) -> list[str]:
         """Split at the commas."""
-        return [part.strip() for part in self.cleaned_data["feature_names"].split(",") if part.strip()]
+        return [
+            part.strip() for part in self.cleaned_data["feature_names"].split(",") if part.strip()
+        ]
 
     def clean_hyperparameters(self) -> dict[str, Any]:
         """Refuse what is no object."""
@@ -134,9 +134,7 @@ class ModelVersionAdmin(ServiceAdmin):
         """Return machine and type."""
         return f"{version.machine.name} · {version.model_type}"
 
-    def save_model(
-        self, request: HttpRequest, obj: ModelVersion, form: Any, change: bool  # noqa: FBT001
-    ) -> None:
+    def save_model(self, request: HttpRequest, obj: ModelVersion, form: Any, change: bool) -> None:
         """Register through the service."""
         values = {name: form.cleaned_data[name] for name in ModelVersionForm.Meta.fields}
         model, _ = registry.register_model(**values, by=actor(request))

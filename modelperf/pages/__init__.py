@@ -1,0 +1,1 @@
+"""The web pages: they read through querysets and write only through services."""

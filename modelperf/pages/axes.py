@@ -39,6 +39,7 @@ class ValueScale:
     bottom: float
 
     def __call__(self, value: float) -> float:
+        """Return the pixels."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.bottom - share * (self.bottom - self.top), 1)
 
@@ -55,6 +56,7 @@ class TimeScale:
     end: datetime
 
     def __call__(self, when: datetime) -> float:
+        """Return the percentage."""
         share = (when - self.start) / (self.end - self.start)
         return round(100 * min(max(share, 0.0), 1.0), 2)
 

@@ -7,11 +7,12 @@ text keeps its size; down, everything is pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from statistics import median
 
 from modelperf.pages.axes import Tick, TimeScale, ValueScale, time_ticks, value_range, value_ticks
+from modelperf.pages.shapes import Band, Change, Chart, Gap, Level, Mark, Sample
 from modelperf.templatetags.presentation import day, number, span
 
 BAND, PLOT, AXIS = 18, 224, 24
@@ -19,111 +20,6 @@ SMOOTH = 7
 TITLED_DOTS = 500
 MOST_POINTS = 1500
 NAMED_GAP = 4  # missing windows from which a gap is named
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One evaluation as the chart needs it."""
-
-    start: datetime
-    end: datetime
-    value: float
-    version: int
-    samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What the verdict says of the drawn metric: the date of the change and the levels around."""
-
-    state: str
-    changed_at: datetime | None = None
-    changed_low: datetime | None = None
-    changed_high: datetime | None = None
-    baseline: float | None = None
-    current: float | None = None
-    version: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """The evaluations of one version, as a strip above the plot."""
-
-    x: float
-    width: float
-    y: float
-    label: str
-    is_active: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stretch without evaluations."""
-
-    x: float
-    width: float
-    label: str
-
-    @property
-    def middle(self) -> float:
-        """Where its words stand."""
-        return round(self.x + self.width / 2, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A horizontal line with its label at the right end."""
-
-    x: float
-    x_end: float
-    y: float
-    label_y: float
-    label: str
-    css: str
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The vertical line at the change, and its uncertainty."""
-
-    x: float
-    low: float
-    width: float
-    label: str
-    css: str
-    is_late: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """All shapes of one chart."""
-
-    height: float
-    top: float
-    bottom: float
-    y_ticks: list[Tick]
-    x_ticks: list[Tick]
-    zero: float | None
-    bands: list[Band]
-    gaps: list[Gap]
-    lines: list[tuple[str, str]]
-    dots: list[tuple[float, float, str]]
-    outside: list[tuple[float, float, bool]]
-    levels: list[Level]
-    change: Change | None
-    known: float | None
-    is_smoothed: bool
-    has_challenger: bool
-
-    @property
-    def plot_height(self) -> float:
-        """Pixels from the top of the plot to its axis."""
-        return self.bottom - self.top
-
-    @property
-    def middle(self) -> float:
-        """Half-way down the plot."""
-        return (self.bottom + self.top) / 2
 
 
 def draw(
@@ -162,7 +58,7 @@ def draw(
         ],
         dots=_dots(served, times, values, unit),
         outside=_outside(samples, times, values),
-        levels=_levels(mark, limit, times, values, samples, unit),
+        levels=_levels(mark, limit, samples, times=times, values=values, unit=unit),
         change=_change(mark, times),
         known=times(known) if known and times.start <= known <= times.end else None,
         is_smoothed=is_smoothed,
@@ -173,7 +69,7 @@ def draw(
 def usual_step(samples: Sequence[Sample]) -> timedelta:
     """Return the usual time from one evaluation's end to the next."""
     ends = sorted({s.end for s in samples})
-    steps = [b - a for a, b in zip(ends, ends[1:], strict=False)]
+    steps = [b - a for a, b in pairwise(ends)]
     return median(steps) if steps else samples[0].end - samples[0].start
 
 
@@ -183,9 +79,7 @@ def _times(samples: Sequence[Sample], now: datetime) -> tuple[datetime, datetime
     return (first if first < end else samples[0].start), end
 
 
-def _by_role(
-    samples: Sequence[Sample], active: int | None
-) -> tuple[list[Sample], list[Sample]]:
+def _by_role(samples: Sequence[Sample], active: int | None) -> tuple[list[Sample], list[Sample]]:
     """Split into the line that served the series and the versions judged beside it."""
     if active is None:
         return list(samples), []
@@ -215,11 +109,9 @@ def _bands(samples: Sequence[Sample], active: int | None, times: TimeScale) -> l
     return bands
 
 
-def _gaps(
-    samples: Sequence[Sample], step: timedelta, times: TimeScale, now: datetime
-) -> list[Gap]:
+def _gaps(samples: Sequence[Sample], step: timedelta, times: TimeScale, now: datetime) -> list[Gap]:
     ends = sorted({s.end for s in samples})
-    pairs = list(zip(ends, ends[1:], strict=False))
+    pairs = list(pairwise(ends))
     if ends[-1] < now:
         pairs.append((ends[-1], now))
     return [
@@ -241,7 +133,9 @@ def _paths(
     paths = []
     for run in _runs(samples, step):
         levels = _running_mean(run) if smooth else [s.value for s in run]
-        points = _thinned([(times(s.end) * 10, values(v)) for s, v in zip(run, levels, strict=True)])
+        points = _thinned(
+            [(times(s.end) * 10, values(v)) for s, v in zip(run, levels, strict=True)]
+        )
         paths.append("M" + "L".join(f"{x:.1f} {y}" for x, y in points))
     return paths
 
@@ -303,9 +197,10 @@ def _outside(
 def _levels(
     mark: Mark | None,
     limit: float | None,
+    samples: Sequence[Sample],
+    *,
     times: TimeScale,
     values: ValueScale,
-    samples: Sequence[Sample],
     unit: str,
 ) -> list[Level]:
     """Return the means around the change and the limit, their labels kept apart."""
@@ -337,4 +232,6 @@ def _change(mark: Mark | None, times: TimeScale) -> Change | None:
     x = times(mark.changed_at)
     low = times(mark.changed_low) if mark.changed_low else x
     high = times(mark.changed_high) if mark.changed_high else x
-    return Change(x, low, round(high - low, 2), f"changed {day(mark.changed_at)}", mark.state, x > 50)
+    return Change(
+        x, low, round(high - low, 2), f"changed {day(mark.changed_at)}", mark.state, x > 50
+    )

@@ -1,5 +1,6 @@
-"""The machines in service, with how each of their series stands. Every machine is listed,
-also one without a model or an evaluation.
+"""The machines in service, with how each of their series stands.
+
+Every machine is listed, also one without a model or an evaluation.
 """
 
 from __future__ import annotations

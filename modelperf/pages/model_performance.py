@@ -52,7 +52,9 @@ def _choose(asked: Asked, fleet: Fleet) -> Chosen:
     if asked.is_unknown_machine:
         return Chosen(None, None)
     if asked.machine is None:
-        of_type = [r for r in fleet.rows if not asked.model_type or r.model_type == asked.model_type]
+        of_type = [
+            r for r in fleet.rows if not asked.model_type or r.model_type == asked.model_type
+        ]
         row = fleets.worst(of_type)
         return Chosen(row.machine if row else None, row)
     if fleet.chosen is None:

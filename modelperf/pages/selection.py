@@ -60,7 +60,9 @@ def _machine(text: str) -> tuple[uuid.UUID | None, bool]:
 
 def usual_days(window: timedelta) -> int:
     """Return the longest period, up to two years, that has a readable number of such windows."""
-    fitting = [d for d in PERIODS if d < MOST_DAYS and timedelta(days=d) <= READABLE_WINDOWS * window]
+    fitting = [
+        d for d in PERIODS if d < MOST_DAYS and timedelta(days=d) <= READABLE_WINDOWS * window
+    ]
     return max(fitting, default=min(PERIODS))
 
 

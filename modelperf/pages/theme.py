@@ -1,4 +1,4 @@
-"""Light or dark: a cookie that the server reads, so that the page is right before its first paint."""
+"""Light or dark: a cookie that the server reads, so that the first paint is right."""
 
 from __future__ import annotations
 
