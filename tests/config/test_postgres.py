@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import files
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -273,9 +272,14 @@ def test_data_of_root_is_refused_with_the_remedy(
     if AS_ROOT:
         os.chown(folder / "postgres", 0, 0)
     else:
-        monkeypatch.setattr(Path, "stat", lambda _: SimpleNamespace(st_uid=0))
+        monkeypatch.setattr(Path, "stat", as_if_of_root)
     with pytest.raises(postgres.PostgresError, match=f"belongs to root.*chown -R {owner} "):
         postgres.ensure(folder)
+
+
+def as_if_of_root(path: Path, **options: bool) -> os.stat_result:
+    found = list(os.stat(path, **options))  # noqa: PTH116 -- what is patched
+    return os.stat_result([*found[:4], 0, *found[5:]])
 
 
 def test_server_that_cannot_start_is_given_up_with_its_last_words(
