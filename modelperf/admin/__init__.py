@@ -4,7 +4,8 @@ It reads through querysets and writes only through services.
 """
 
 from django.contrib import admin
-from rest_framework_api_key import admin as foreign_keys
+from rest_framework_api_key import admin as _registers_its_key  # noqa: F401
+from rest_framework_api_key.models import APIKey
 
 from modelperf.admin.ab_tests import ABTestAdmin
 from modelperf.admin.access import ApiKeyAdmin
@@ -16,8 +17,8 @@ from modelperf.admin.training import TrainingRunAdmin
 
 # Keys without scopes open nothing here; showing them would only mislead. Their admin is imported
 # above, so that autodiscovery finds it done and does not register it again.
-if admin.site.is_registered(foreign_keys.APIKey):
-    admin.site.unregister(foreign_keys.APIKey)
+if admin.site.is_registered(APIKey):
+    admin.site.unregister(APIKey)
 admin.site.enable_nav_sidebar = False  # the lists need the width
 admin.site.site_header = admin.site.site_title = "modelperf"
 admin.site.index_title = "Administration"

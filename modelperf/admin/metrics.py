@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
@@ -18,8 +18,13 @@ from modelperf.templatetags.presentation import number, window
 
 MOST_COUNTED = 2000
 
+if TYPE_CHECKING:
+    _Paginator = Paginator[ModelPerformanceMetric]
+else:  # generic for the type checker only
+    _Paginator = Paginator
 
-class BoundedPaginator(Paginator):
+
+class BoundedPaginator(_Paginator):
     """Counts no further than the list goes: PostgreSQL would read the whole table for a count."""
 
     @cached_property

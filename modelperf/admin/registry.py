@@ -117,7 +117,8 @@ class ModelVersionAdmin(ServiceAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
         """Leave large documents out of the list."""
         queryset = super().get_queryset(request)
-        is_list = request.resolver_match and request.resolver_match.url_name.endswith("changelist")
+        match = request.resolver_match
+        is_list = match is not None and (match.url_name or "").endswith("changelist")
         return queryset.defer("artefact", "hyperparameters", "metadata") if is_list else queryset
 
     def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:

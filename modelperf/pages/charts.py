@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from statistics import median
 
 from modelperf.pages.axes import Tick, TimeScale, ValueScale, time_ticks, value_range, value_ticks
 from modelperf.pages.shapes import Band, Change, Chart, Gap, Level, Mark, Sample
@@ -36,7 +35,7 @@ def draw(
     times = TimeScale(*_times(samples, now))
     bands = _bands(samples, active, times)
     top = max(band.y for band in bands) + BAND + 6
-    also = [v for v in (mark and mark.baseline, mark and mark.current) if v is not None]
+    also = [v for v in (mark.baseline, mark.current) if v is not None] if mark else []
     low, high = value_range([s.value for s in samples], also)
     values = ValueScale(low, high, top, top + PLOT)
     served, challengers = _by_role(samples, active)
@@ -69,8 +68,8 @@ def draw(
 def usual_step(samples: Sequence[Sample]) -> timedelta:
     """Return the usual time from one evaluation's end to the next."""
     ends = sorted({s.end for s in samples})
-    steps = [b - a for a, b in pairwise(ends)]
-    return median(steps) if steps else samples[0].end - samples[0].start
+    steps = sorted(b - a for a, b in pairwise(ends))
+    return steps[len(steps) // 2] if steps else samples[0].end - samples[0].start
 
 
 def _times(samples: Sequence[Sample], now: datetime) -> tuple[datetime, datetime]:
@@ -84,7 +83,8 @@ def _by_role(samples: Sequence[Sample], active: int | None) -> tuple[list[Sample
     if active is None:
         return list(samples), []
     begins = min((s.end for s in samples if s.version == active), default=None)
-    served, beside = [], []
+    served: list[Sample] = []
+    beside: list[Sample] = []
     for sample in samples:
         is_beside = sample.version > active or (
             begins is not None and sample.version != active and sample.end >= begins

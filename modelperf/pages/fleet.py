@@ -76,10 +76,10 @@ class Fleet:
 
 
 def load(*, find: str, chosen: uuid.UUID | None, now: datetime) -> Fleet:
-    """Read the machines in service whose name contains `find`, and the chosen one: 6 queries."""
+    """Read the machines in service whose name contains `find`, and the chosen one, in 5 or 6 queries."""
     machines = _machines(find)
     is_cut, machines = len(machines) > MOST_MACHINES, machines[:MOST_MACHINES]
-    picked = Machine.objects.filter(pk=chosen).first()
+    picked = Machine.objects.filter(pk=chosen).first() if chosen else None
     if picked is not None and picked not in machines:
         machines.append(picked)
     ids = [machine.pk for machine in machines]

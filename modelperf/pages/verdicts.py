@@ -173,8 +173,9 @@ def is_stale(
 
 def last_seen(latest: Evaluation, verdict: Verdict | None) -> datetime:
     """Return the end of the active version's newest evaluation; a challenger's does not count."""
-    is_active = verdict is None or latest.model_version == verdict.version
-    return latest.evaluation_end if is_active else verdict.last_end
+    if verdict is None or latest.model_version == verdict.version:
+        return latest.evaluation_end
+    return verdict.last_end
 
 
 def _time(value: str | datetime | None) -> datetime | None:
