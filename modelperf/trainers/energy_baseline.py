@@ -47,11 +47,7 @@ def train(request: TrainingRequest) -> TrainedModel:
 
 def train_on(readings: Readings, *, settings: Mapping[str, Any]) -> TrainedModel:
     """Fit a baseline to readings with the features `temperature_c` and `hour_of_day`."""
-    observed = _observed(readings, folds=settings["folds"], block_days=settings["block_days"])
-    grid = Grid(
-        heating=_points(settings["heating_points_c"]),
-        cooling=_points(settings["cooling_points_c"]),
-    )
+    observed, grid = _observe(readings, settings), _grid(settings)
     shape = choose(observed, grid)
     amounts = by_term(shape, fit(observed, shape))
     fitted = predict(shape, amounts, observed.temperature, observed.hour)
@@ -63,6 +59,11 @@ def train_on(readings: Readings, *, settings: Mapping[str, Any]) -> TrainedModel
         validation_metrics=regression_metrics(observed.usage, held_out_predictions(observed, grid)),
         training_samples=len(observed.usage),
     )
+
+
+def predict_held_out(readings: Readings, *, settings: Mapping[str, Any]) -> Floats:
+    """Predict every block of days by a baseline chosen and fitted without it and its fold."""
+    return held_out_predictions(_observe(readings, settings), _grid(settings))
 
 
 def predict_usage(
@@ -105,11 +106,17 @@ def _is_range(value: Any) -> bool:
     )
 
 
+def _grid(settings: Mapping[str, Any]) -> Grid:
+    heating, cooling = settings["heating_points_c"], settings["cooling_points_c"]
+    return Grid(heating=_points(heating), cooling=_points(cooling))
+
+
 def _points(ends: list[int]) -> tuple[float, ...]:
     return tuple(float(point) for point in range(ends[0], ends[1] + 1))
 
 
-def _observed(readings: Readings, *, folds: int, block_days: int) -> Observed:
+def _observe(readings: Readings, settings: Mapping[str, Any]) -> Observed:
+    folds, block_days = settings["folds"], settings["block_days"]
     missing = [name for name in FEATURES if name not in readings.features]
     if missing:
         raise TrainingError(f"energy_baseline needs the feature {missing[0]} in the readings.")

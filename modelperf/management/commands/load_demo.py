@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from modelperf.demo.figures import figures
 from modelperf.demo.load import DemoError, Loaded, load, n_steps
 from modelperf.demo.meters import METERS
 from modelperf.services.errors import DomainError
@@ -33,6 +34,12 @@ class Command(BaseCommand):
 
     help = "Load the demo of six energy meters. Loading it again changes nothing."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the report."""
+        parser.add_argument(
+            "--figures", action="store_true", help="print the figures of the loaded demo as tables"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Load with a progress bar, then print the login and the key, which are shown once."""
         try:
@@ -42,7 +49,9 @@ class Command(BaseCommand):
                 progress.update(task, visible=loaded is not None)
         except (DemoError, DomainError) as error:
             raise CommandError(str(error)) from error
-        if loaded is None:
+        if options["figures"]:
+            self.stdout.write(figures())
+        elif loaded is None:
             self.stdout.write("The demo is loaded already; nothing was changed.")
         else:
             self._tell(loaded)
