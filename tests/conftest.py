@@ -43,7 +43,8 @@ def client_with(make_key: Callable[..., str]) -> Callable[..., APIClient]:
     """Return a maker of clients whose key has the scopes named."""
 
     def with_scopes(*scopes: str, **options: object) -> APIClient:
-        client = APIClient(raise_request_exception=False)
+        client = APIClient()
+        client.default_format = "json"
         client.credentials(HTTP_AUTHORIZATION=f"Api-Key {make_key(*scopes, **options)}")
         return client
 
@@ -59,7 +60,7 @@ def api(client_with: Callable[..., APIClient]) -> APIClient:
 @pytest.fixture
 def anonymous() -> APIClient:
     """Return a client without key or session."""
-    return APIClient(raise_request_exception=False)
+    return APIClient()
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def call(
         def endpoint(self: Endpoint, request: Request, **path: str) -> HttpResponse:
             ids = {name: parameters.in_path(name, text) for name, text in path.items()}
             given = (self.given(declared),) if takes else ()
+            self.is_read = True
             return answered(method(self, *given, **ids), answers)
 
         endpoint.call = declared  # type: ignore[attr-defined]
@@ -108,6 +109,9 @@ def rows(found: QuerySet[Any], kind: type[Struct]) -> Rows:
 
 class Endpoint(ViewSet):
     """The base of every endpoint."""
+
+    http_method_names = ("get", "head", "post", "put", "patch")
+    is_read = False
 
     @property
     def access(self) -> Access:
@@ -176,7 +180,7 @@ class Endpoint(ViewSet):
 
     def handle_exception(self, exc: Exception) -> Any:
         """Tell the place that services cannot know: a parameter may stand in the query string."""
-        if isinstance(exc, InvalidError):
+        if isinstance(exc, InvalidError) and self.is_read:
             exc.errors = [self._placed(error) for error in exc.errors]
         return super().handle_exception(exc)
 

@@ -1,0 +1,144 @@
+"""Errors of every kind are problem documents."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from rest_framework.test import APIClient
+
+from modelperf.models import Machine
+from tests import factories
+from tests.api.calls import JSON, ROOT, evaluation, places, problem
+
+pytestmark = pytest.mark.django_db
+RECORD = f"{ROOT}/metrics/record"
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/", "/api/nothing", f"{ROOT}/", f"{ROOT}/machines/", f"{ROOT}/%00"]
+)
+def test_an_unknown_path_is_a_problem(api: APIClient, path: str) -> None:
+    problem(api.get(path), 404)
+
+
+def test_an_unknown_page_is_not(client: Client) -> None:
+    response = client.get("/nothing")
+    assert response.status_code == 404
+    assert response.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PUT", "GET", "OPTIONS", "PATCH"])
+def test_a_method_that_does_not_exist_is_a_problem(api: APIClient, method: str) -> None:
+    response = api.generic(method, RECORD)
+    problem(response, 405)
+    assert response.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("kind", NOT_JSON)
+def test_a_body_that_is_not_called_json_is_a_problem(api: APIClient, kind: str) -> None:
+    problem(api.generic("POST", RECORD, "{}", kind), 415)
+
+
+@pytest.mark.parametrize("kind", IS_JSON)
+def test_a_body_that_is_called_json_is_read(api: APIClient, kind: str) -> None:
+    assert places(api.generic("POST", RECORD, "{}", kind))
+
+
+def test_malformed_json_is_a_problem(api: APIClient) -> None:
+    problem(api.generic("POST", RECORD, "{", JSON), 400)
+
+
+@pytest.mark.parametrize("body", ["[]", "1", '"a"', "true", "null", "[[[]]]"])
+@pytest.mark.parametrize("path", ["metrics/record", "machines", "drift/check"])
+def test_json_that_is_no_object_is_a_problem(api: APIClient, path: str, body: str) -> None:
+    assert places(api.generic("POST", f"{ROOT}/{path}", body, JSON))
+
+
+def test_a_duplicate_name_is_a_problem(api: APIClient) -> None:
+    response = api.generic("POST", RECORD, '{"mae":1,"mae":1}', JSON)
+    assert places(response) == [["body", "mae"]]
+
+
+def test_a_duplicate_name_in_a_batch_names_its_row(api: APIClient) -> None:
+    response = api.generic("POST", f"{RECORD}/bulk", '[{},{"metrics":{"mae":1,"mae":1}}]', JSON)
+    assert places(response) == [["body", 1, "mae"]]
+
+
+def test_a_parameter_given_twice_is_a_problem(api: APIClient) -> None:
+    response = api.get(f"{ROOT}/alerts/active?severity=critical&severity=critical")
+    assert places(response) == [["query", "severity"]]
+
+
+def test_two_thousand_levels_are_a_problem(api: APIClient) -> None:
+    assert places(api.generic("POST", RECORD, "[" * 2000 + "]" * 2000, JSON)) == [["body"]]
+    text = json.dumps(evaluation(factories.ModelVersionFactory()) | {"metadata": "@"})
+    deep = text.replace('"@"', '{"a":' * 2000 + "1" + "}" * 2000)
+    assert places(api.generic("POST", RECORD, deep, JSON)) == [["body"]]
+
+
+def test_a_body_that_is_too_large_is_a_problem(api: APIClient, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    problem(api.generic("POST", RECORD, json.dumps({"mae": "x" * 200}), JSON), 413)
+
+
+def test_too_many_parameters_are_a_problem(api: APIClient) -> None:
+    problem(api.get(f"{ROOT}/alerts/active?" + "&".join(f"a{n}=1" for n in range(1001))), 400)
+
+
+@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize("name", ["model_type", "machine_id", "cursor", "limit", "severity"])
+def test_odd_text_in_the_query_string_is_a_problem(api: APIClient, name: str, text: str) -> None:
+    assert places(api.get(f"{ROOT}/alerts/active?{name}={text}")) == [["query", name]]
+
+
+@pytest.mark.parametrize("text", ["a%00b", "%ff", "é", "x" * 5000])
+def test_odd_text_in_the_path_is_a_problem(api: APIClient, text: str) -> None:
+    for path in (f"machines/{text}", f"ab-test/{text}/results", f"policies/{text}"):
+        assert places(api.get(f"{ROOT}/{path}"))[0][0] == "path"
+
+
+def test_a_lone_surrogate_is_a_problem(api: APIClient) -> None:
+    body = '{"name":"\\ud800","type":"t"}'
+    problem(api.generic("POST", f"{ROOT}/machines", body, JSON), 400)
+
+
+def test_an_unknown_parameter_is_a_problem(api: APIClient) -> None:
+    machine = {"name": "m", "type": "t", "place": "here"}
+    assert places(api.post(f"{ROOT}/machines", machine)) == [["body", "place"]]
+    assert places(api.post(f"{ROOT}/machines?name=m", {"type": "t"})) == [["query", "name"]]
+
+
+def test_a_host_that_is_not_ours_is_a_problem(api: APIClient) -> None:
+    problem(api.get(f"{ROOT}/machines", headers={"host": "evil.example"}), 400)
+
+
+def test_an_error_of_ours_is_a_problem_that_tells_nothing(
+    api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A column that the database lacks stands for any mistake of ours.
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE machines RENAME COLUMN location TO place")
+    api.raise_request_exception = False
+    document = problem(api.get(f"{ROOT}/machines"), 500)
+    assert "location" not in json.dumps(document)
+
+
+def test_a_query_that_takes_too_long_is_a_problem(api: APIClient) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE machines RENAME TO all_machines")
+        cursor.execute(
+            "CREATE VIEW machines AS SELECT m.* FROM all_machines m, pg_sleep(60) AS nap"
+        )
+        cursor.execute("SET LOCAL statement_timeout = 1")
+    response = api.get(f"{ROOT}/machines")
+    problem(response, 503)
+    assert response.headers["Retry-After"] == "1"
+
+
+def test_nothing_is_stored_by_a_refused_request(api: APIClient) -> None:
+    api.post(f"{ROOT}/machines", {"name": "m", "type": "t", "metadata": {"a": "\0"}})
+    assert not Machine.objects.exists()
