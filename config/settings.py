@@ -3,6 +3,7 @@
 from csp.constants import NONE, SELF
 
 from config import env
+from config.logging import LOGGING  # noqa: F401
 
 BASE_DIR = env.BASE_DIR
 
@@ -160,5 +161,3 @@ STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = env.data_dir() / "static"
 WHITENOISE_USE_FINDERS = True
-
-# --- logs -----------------------------------------------------------------------------------

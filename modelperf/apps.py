@@ -8,3 +8,7 @@ class ModelperfConfig(AppConfig):
 
     name = "modelperf"
     verbose_name = "Model performance"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from modelperf import checks  # noqa: F401, PLC0415 - registering needs loaded settings

@@ -76,7 +76,7 @@ class Fleet:
 
 
 def load(*, find: str, chosen: uuid.UUID | None, now: datetime) -> Fleet:
-    """Read the machines in service whose name contains `find`, and the chosen one, in 5 or 6 queries."""
+    """Read the machines in service named like `find`, and the chosen one, in 5 or 6 queries."""
     machines = _machines(find)
     is_cut, machines = len(machines) > MOST_MACHINES, machines[:MOST_MACHINES]
     picked = Machine.objects.filter(pk=chosen).first() if chosen else None

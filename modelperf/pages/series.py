@@ -30,7 +30,7 @@ from modelperf.services import trend as trends
 from modelperf.services.ab_tests import Results
 from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.services.trend import TrendReport
-from modelperf.templatetags.presentation import number, window
+from modelperf.templatetags.presentation import decimals_for, fixed, window
 
 MOST_VERSIONS, MOST_ALERTS, MOST_RUNS, MOST_TESTS = 20, 50, 5, 3
 FIRST_ROWS = 10
@@ -168,15 +168,13 @@ def _report(row: Row, days: int, metric: str) -> TrendReport | None:
 
 
 def _rate(report: TrendReport, metric: MetricName) -> str:
-    """Return by how much it gets worse or better a day, in the metric's own unit."""
-    rate, low, high = report.degradation_rate, report.rate_low, report.rate_high
-    if report.insufficient_data or rate is None or low is None or high is None:
+    """Return by how much it gets worse a day, in the metric's own unit."""
+    told = (report.degradation_rate, report.rate_low, report.rate_high)
+    if report.insufficient_data or None in told:
         return ""
+    rate, low, high = (fixed(value, decimals_for(told)) for value in told)
     unit = f" {metric.unit}" if metric.unit else ""
-    if rate < 0:
-        rate, low, high = -rate, -high, -low
-        return f"better by {number(rate)}{unit} a day ({number(low)} to {number(high)})"
-    return f"worse by {number(rate)}{unit} a day ({number(low)} to {number(high)})"
+    return f"slope {rate}{unit} a day ({low} to {high}), above 0 is worse"
 
 
 def _chart(
