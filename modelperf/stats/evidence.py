@@ -50,7 +50,8 @@ class Evidence:
     confidence : float
         1 - p_value: that the arms differ at all.
     margin : float
-        Differences within +- margin do not matter; the one in force at the decision.
+        Differences within +- margin do not matter; the one in force at the decision, 0 without
+        pairs.
     phi : float or None
         Allowance for autocorrelation at the last look; None without pairs.
     needed : int or None
@@ -215,12 +216,12 @@ def _needed(looks: Looks, alpha: float, min_pairs: int) -> int | None:
     if n < min_pairs:
         return min_pairs - n
     phi, r1 = looks.phi[-1], float(looks.r1[-1])
-    deviation = float(looks.error[-1] / inflation(phi)) * sqrt(float(looks.size[-1]))
     total = first_decisive(
-        abs(float(looks.mean[-1])) / deviation,
+        abs(float(looks.mean[-1])),
         min((n * r1 + 1) / max(n - 4, 1), LARGEST_PHI),
-        margin=float(looks.margin[-1]) / deviation,
+        margin=float(looks.margin[-1]),
         alpha=alpha,
         after=n,
+        deviation=float(looks.error[-1] / inflation(phi)) * sqrt(float(looks.size[-1])),
     )
     return None if total is None else total - n

@@ -39,9 +39,9 @@ def paired(
     With t the Student statistic of the first n differences, shrunk by ``sqrt((1-phi)/(1+phi))``,
     ``E = (1+n)^(-1/2) [(1 + t²/(n-1)) / (1 + t²/((n-1)(1+n)))]^(n/2)`` (Wang and Ramdas,
     arXiv:2310.03722, g = 1). phi = (n r1 + 5)/(n - 5), clipped to [0, .95], is the allowance for
-    their lag-1 autocorrelation r1. A winner is declared at
-    E >= 1/alpha, equivalence where the running intersection of the intervals lies inside +- margin;
-    where both happen at the same pair the arms are equivalent.
+    their lag-1 autocorrelation r1. A winner is declared at E >= 1/alpha, equivalence where the
+    running intersection of the intervals lies inside +- margin; where both happen at the same pair
+    the arms are equivalent.
 
     Parameters
     ----------

@@ -106,18 +106,20 @@ def critical_t(n: Floats, df: Floats, alpha: float) -> Floats:
 
 
 def first_decisive(
-    effect: float, phi: float, *, margin: float, alpha: float, after: int
+    effect: float, phi: float, *, margin: float, alpha: float, after: int, deviation: float = 1.0
 ) -> int | None:
     """Return the smallest n > `after` at which an effect seen at its expected size decides.
 
-    `effect` (>= 0) and `margin` are in standard deviations of one pair, phi is the autocorrelation
-    as it is. Decided is E >= 1/alpha or an interval inside +- `margin`. None where no n up to
-    10,000 decides.
+    `effect` (>= 0), `margin` and `deviation`, that of one pair, are in one unit; phi is the
+    autocorrelation as it is. Decided is E > 1/alpha or an interval inside +- `margin`. None where
+    no n up to 10,000 decides.
     """
     n = np.arange(after + 1, MOST_PAIRS + 1)
     size = n.astype(np.float64)
     expected_r1 = phi - (1 + 4 * phi) / size
-    error = inflation(allowance(expected_r1, n)) / np.sqrt(size)
-    half = critical_t(size, size - 1, alpha) * error
-    decisive = (effect >= half) | (effect + half <= margin)
+    error = deviation * inflation(allowance(expected_r1, n)) / np.sqrt(size)
+    critical = critical_t(size, size - 1, alpha)
+    half = np.full(size.shape, np.inf)
+    np.multiply(critical, error, out=half, where=np.isfinite(critical))
+    decisive = (effect > half) | (effect + half <= margin)
     return int(n[np.argmax(decisive)]) if decisive.any() else None

@@ -343,6 +343,19 @@ def test_constant_difference_is_decided_at_the_minimum(
     assert seen.low == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("compare", [paired, two_sample])
+def test_constant_difference_waits_for_the_confidence_asked_for(
+    compare: statistics_sequential.Compare,
+) -> None:
+    a, b = np.full(20, 1.1), np.full(20, 1.0)
+    ask = partial(compare, confidence_level=1 - 1e-9)
+    seen = ask(a[:8], b[:8])
+    assert seen.outcome is Outcome.UNDECIDED
+    assert seen.needed is not None
+    assert ask(a, b).outcome is Outcome.MODEL_B
+    assert paired(a[:2], b[:2], min_pairs=2).needed == paired(a, b, min_pairs=2).decided_at - 2
+
+
 def test_differences_of_rounding_are_none() -> None:
     seen = paired(np.full(10, 0.1 + 0.2), np.full(10, 0.3), margin=0)
     assert seen.outcome is Outcome.EQUIVALENT
