@@ -26,8 +26,15 @@ class Migration(migrations.Migration):
                         (metric_id, machine_id)
                         REFERENCES model_performance_metrics (id, machine_id)
                         ON DELETE CASCADE;
+                -- Rows that every evaluation rewrites leave room for their next version.
+                ALTER TABLE model_latest_performance SET (fillfactor = 50);
+                ALTER TABLE model_drift_states SET (fillfactor = 50);
+                ALTER TABLE model_series SET (fillfactor = 70);
             """,
             reverse_sql="""
+                ALTER TABLE model_series RESET (fillfactor);
+                ALTER TABLE model_drift_states RESET (fillfactor);
+                ALTER TABLE model_latest_performance RESET (fillfactor);
                 ALTER TABLE model_metric_revisions
                     DROP CONSTRAINT model_metric_revisions_metric,
                     DROP CONSTRAINT model_metric_revisions_pkey,

@@ -78,7 +78,7 @@ def start(
         )
     begin = test_start or timezone.now()
     with transaction.atomic():
-        metrics_store.lock_series([(machine.pk, model_type)])
+        metrics_store.lock_series([model_a.pk])
         of_series = ABTest.objects.of_series(machine_id=machine.pk, model_type=model_type)
         for expired in of_series.expired(timezone.now()):
             _complete(expired)
@@ -244,7 +244,7 @@ def complete_expired(*, by: str) -> int:
 
 def _locked(test: ABTest) -> ABTest:
     """Lock the series, as starting a test does, and return the test as it is now."""
-    metrics_store.lock_series([(test.machine_id, test.model_type)])
+    metrics_store.lock_series([test.model_a_id])
     return ABTest.objects.select_related("model_a", "model_b").get(pk=test.pk)
 
 

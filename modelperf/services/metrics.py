@@ -15,7 +15,7 @@ from django.utils import timezone
 from modelperf.models import ModelPerformanceMetric
 from modelperf.services import drift_judgement, metrics_store
 from modelperf.services.database import repeated
-from modelperf.services.drift_history import read_position
+from modelperf.services.drift_history import Position, read_position
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import FieldError, InvalidError, NotFoundError
 from modelperf.services.metrics_rows import Evaluation, Row, Subject, build, problems
@@ -69,7 +69,7 @@ def _record(evaluation: Evaluation, by: str, machine_ids: Machines) -> Recorded:
         judged = drift_judgement.judge_appended(subject, position, row)
         if judged is not None:
             return _append(subject, row, position, judged, now)
-    return _insert(subject, row, now)
+    return _insert(subject, row, position, now)
 
 
 def _known(evaluation: Evaluation, subject: Subject | None, machine_ids: Machines) -> Subject:
@@ -90,7 +90,7 @@ def _visible(machine_id: uuid.UUID, machine_ids: Machines) -> bool:
 def _append(
     subject: Subject,
     row: Row,
-    position: drift_judgement.Position,
+    position: Position,
     judged: drift_judgement.Judged,
     now: datetime,
 ) -> Recorded:
@@ -105,20 +105,21 @@ def _append(
     return _answer(row.id, "created", 1, judged.verdict)
 
 
-def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
+def _insert(subject: Subject, row: Row, position: Position, now: datetime) -> Recorded:
     """Store a late, repeated or corrected evaluation and judge its version anew."""
+    is_counted = position.state is not None and position.state.last >= row.rank
     old = metrics_store.existing([row]).get(row.key)
     if old is None:
         metrics_store.insert(row)
-        metrics_store.mark_stale({subject.model_id: row.rank})
         metric_id, status, revision = row.id, "created", 1
     elif _is_same(row, old):
         metric_id, status, revision = old["id"], "unchanged", old["revision"]
     else:
         metrics_store.revise(row, metric_id=old["id"], old=old)
-        metrics_store.mark_stale({subject.model_id: row.rank})
         metrics_store.refresh_latest([subject.series])
         metric_id, status, revision = old["id"], "revised", old["revision"] + 1
+    if is_counted and status != "unchanged":
+        metrics_store.mark_stale([subject.model_id])
     position = read_position(subject)
     if status == "unchanged" and position.state is not None:
         return _answer(metric_id, status, revision, position.state.verdict)
@@ -175,12 +176,16 @@ def record_batch(
 def _record_batch(
     evaluations: Sequence[Evaluation], by: str, judge: bool, machine_ids: Machines
 ) -> list[Recorded]:
-    known = _subjects(evaluations, machine_ids)
-    _refuse_problems(evaluations, known)
+    model_ids = {evaluation.model_id for evaluation in evaluations}
+    metrics_store.lock_series(model_ids)
+    subjects = {
+        model_id: subject
+        for model_id, subject in metrics_store.subjects(model_ids).items()
+        if _visible(subject.machine_id, machine_ids)
+    }
+    _refuse_problems(evaluations, subjects)
     now = timezone.now()
-    rows = [build(e, subject=known[e.model_id], by=by, now=now) for e in evaluations]
-    subjects = {row.model_id: known[row.model_id] for row in rows}
-    metrics_store.lock_series(subject.series for subject in subjects.values())
+    rows = [build(e, subject=subjects[e.model_id], by=by, now=now) for e in evaluations]
     stored = _store(rows)
     _follow_up(rows, stored, subjects)
     if judge:
@@ -190,15 +195,6 @@ def _record_batch(
             for row, one in zip(rows, stored, strict=True)
         ]
     return stored
-
-
-def _subjects(evaluations: Sequence[Evaluation], machine_ids: Machines) -> dict[uuid.UUID, Subject]:
-    found = metrics_store.subjects({evaluation.model_id for evaluation in evaluations})
-    return {
-        model_id: subject
-        for model_id, subject in found.items()
-        if _visible(subject.machine_id, machine_ids)
-    }
 
 
 def _refuse_problems(evaluations: Sequence[Evaluation], subjects: dict[uuid.UUID, Subject]) -> None:
@@ -242,8 +238,9 @@ def _follow_up(
     first: dict[uuid.UUID, tuple[datetime, datetime]] = {}
     for row, _ in changed:
         first[row.model_id] = min(row.rank, first.get(row.model_id, row.rank))
-    if first:
-        metrics_store.mark_stale(first)
+    stale = [model_id for model_id, rank in first.items() if subjects[model_id].has_judged(rank)]
+    if stale:
+        metrics_store.mark_stale(stale)
     newest: dict[tuple[uuid.UUID, str], Row] = {}
     for row, one in changed:
         if one.status == "created":
@@ -271,16 +268,12 @@ def delete(*, metrics: Iterable[ModelPerformanceMetric], by: str) -> int:
     doomed = list(metrics)
     if not doomed:
         return 0
-    subjects = metrics_store.subjects({metric.model_id for metric in doomed})
-    series = {subject.series for subject in subjects.values()}
-    metrics_store.lock_series(series)
+    model_ids = {metric.model_id for metric in doomed}
+    metrics_store.lock_series(model_ids)
+    subjects = metrics_store.subjects(model_ids)
     metrics_store.delete([(metric.pk, metric.machine_id) for metric in doomed])
-    metrics_store.refresh_latest(series)
-    first: dict[uuid.UUID, tuple[datetime, datetime]] = {}
-    for metric in doomed:
-        rank = (metric.evaluation_end, metric.evaluation_start)
-        first[metric.model_id] = min(rank, first.get(metric.model_id, rank))
-    metrics_store.mark_stale(first)
+    metrics_store.refresh_latest({subject.series for subject in subjects.values()})
+    metrics_store.mark_stale(model_ids)
     now = timezone.now()
     for subject in subjects.values():
         verdict = _judge(subject, now)

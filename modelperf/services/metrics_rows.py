@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from math import isfinite
@@ -47,9 +46,12 @@ class Evaluation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The model version an evaluation is about, with its series' machine."""
+class Subject(NamedTuple):
+    """The model version an evaluation is about, with its series' machine.
+
+    `judged_end` and `judged_start` tell how far its drift state has counted, None where it starts
+    over anyway.
+    """
 
     model_id: uuid.UUID
     machine_id: uuid.UUID
@@ -59,6 +61,14 @@ class Subject:
     machine_name: str
     in_service: bool
     data_interval_seconds: int | None
+    judged_end: datetime | None = None
+    judged_start: datetime | None = None
+
+    def has_judged(self, rank: tuple[datetime, datetime]) -> bool:
+        """Whether the drift state has counted evaluations at or after a place."""
+        if self.judged_end is None or self.judged_start is None:
+            return False
+        return (self.judged_end, self.judged_start) >= rank
 
     @property
     def series(self) -> tuple[uuid.UUID, str]:

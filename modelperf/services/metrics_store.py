@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -22,6 +21,7 @@ from modelperf.services.metrics_rows import Row, Subject
 TABLE: Final = "model_performance_metrics"
 LATEST: Final = "model_latest_performance"
 COLUMNS: Final = ", ".join(Row._fields)
+COPY: Final = f"COPY {TABLE} ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
 KEY: Final = "machine_id, model_type, evaluation_end, evaluation_start, model_id"
 # What makes two evaluations of one window the same, or one a correction of the other.
 VALUES: Final = (
@@ -46,7 +46,7 @@ _DERIVED: Final = (
     "f1_score",
 )
 _REVISED: Final = (*VALUES, *_DERIVED, "data_completeness")
-_TYPES: Final = (
+TYPES: Final = (
     *("uuid", "uuid", "uuid", "text", "int4"),
     *("timestamptz", "timestamptz", "timestamptz", "int8", "jsonb"),
     *("float8",) * 7,
@@ -66,9 +66,15 @@ _SUBJECT_COLUMNS: Final = """
 def subjects(model_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Subject]:
     """Return the model versions by id, with their machines; unknown ids are absent."""
     found = execute(
-        f"SELECT {_SUBJECT_COLUMNS} FROM model_versions v JOIN machines m ON m.id = v.machine_id"
-        " WHERE v.id = ANY(%s)",
+        f"""
+        SELECT {_SUBJECT_COLUMNS}, d.last_evaluation_end, d.last_evaluation_start
+        FROM model_versions v
+        JOIN machines m ON m.id = v.machine_id
+        LEFT JOIN model_drift_states d ON d.model_id = v.id AND NOT d.is_stale
+        WHERE v.id = ANY(%b)
+        """,
         [list(model_ids)],
+        binary=True,
     )
     return {row[0]: Subject(*row) for row in found}
 
@@ -95,18 +101,16 @@ def machine_exists(machine_id: uuid.UUID) -> bool:
     return found.fetchone() is not None
 
 
-def lock_series(series: Iterable[tuple[uuid.UUID, str]]) -> None:
-    """Lock several series, in the one order in which everybody locks them."""
-    machine_ids, model_types = _columns(sorted(set(series)))
+def lock_series(model_ids: Collection[uuid.UUID]) -> None:
+    """Lock the series of model versions, in the one order in which everybody locks them."""
     execute(
         """
-        SELECT 1 FROM model_series s
-        JOIN unnest(%s::uuid[], %s::text[]) AS wanted (machine_id, model_type)
-            ON s.machine_id = wanted.machine_id AND s.model_type = wanted.model_type
+        SELECT 1 FROM model_series s JOIN model_versions v USING (machine_id, model_type)
+        WHERE v.id = ANY(%b)
         ORDER BY s.machine_id, s.model_type
         FOR UPDATE OF s
         """,
-        [machine_ids, model_types],
+        [list(model_ids)],
     )
 
 
@@ -147,11 +151,11 @@ def _copy_into(table: str, rows: Sequence[Row]) -> None:
     cursor = psycopg.Cursor(connection.connection)
     with (
         connection.wrap_database_errors,
-        cursor.copy(f"COPY {table} ({COLUMNS}) FROM STDIN (FORMAT BINARY)") as stream,
+        cursor.copy(COPY.replace(TABLE, table, 1)) as stream,
     ):
-        stream.set_types(_TYPES)
+        stream.set_types(TYPES)
         for row in sorted(rows, key=lambda row: row.key):
-            stream.write_row(_binary_params(row))
+            stream.write_row(binary_params(row))
 
 
 def existing(rows: Sequence[Row]) -> dict[tuple[Any, ...], dict[str, Any]]:
@@ -162,7 +166,7 @@ def existing(rows: Sequence[Row]) -> dict[tuple[Any, ...], dict[str, Any]]:
         f"""
         SELECT {", ".join(f"e.{name}" for name in (*KEY.split(", "), *wanted))}
         FROM {TABLE} e
-        JOIN unnest(%s::uuid[], %s::text[], %s::timestamptz[], %s::timestamptz[], %s::uuid[])
+        JOIN unnest(%b::uuid[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::uuid[])
             AS wanted ({KEY}) USING ({KEY})
         """,
         [list(column) for column in keys],
@@ -193,22 +197,11 @@ def revise(row: Row, *, metric_id: uuid.UUID, old: dict[str, Any]) -> None:
     )
 
 
-def mark_stale(ranks: dict[uuid.UUID, tuple[datetime, datetime]]) -> None:
-    """Mark the drift states that already counted an evaluation at or after the given place."""
+def mark_stale(model_ids: Collection[uuid.UUID]) -> None:
+    """Mark drift states whose evaluations changed, so that the next judgement starts over."""
     execute(
-        """
-        UPDATE model_drift_states AS d SET is_stale = true
-        FROM unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[])
-            AS changed (model_id, evaluation_end, evaluation_start)
-        WHERE d.model_id = changed.model_id AND NOT d.is_stale
-            AND (d.last_evaluation_end, d.last_evaluation_start)
-                >= (changed.evaluation_end, changed.evaluation_start)
-        """,
-        [
-            list(ranks),
-            [end for end, _ in ranks.values()],
-            [start for _, start in ranks.values()],
-        ],
+        "UPDATE model_drift_states SET is_stale = true WHERE model_id = ANY(%b) AND NOT is_stale",
+        [list(model_ids)],
     )
 
 
@@ -218,7 +211,7 @@ def offer_latest(rows: Sequence[Row]) -> None:
         f"""
         INSERT INTO {LATEST} AS l ({COLUMNS})
         SELECT {", ".join(f"e.{name}" for name in Row._fields)}
-        FROM unnest(%s::uuid[], %s::uuid[]) AS offered (id, machine_id)
+        FROM unnest(%b::uuid[], %b::uuid[]) AS offered (id, machine_id)
         JOIN {TABLE} e USING (id, machine_id)
         ORDER BY e.machine_id, e.model_type
         {_TAKE_IF_NEWER}
@@ -233,7 +226,7 @@ def refresh_latest(series: Iterable[tuple[uuid.UUID, str]]) -> None:
     execute(
         f"""
         WITH wanted AS (
-            SELECT * FROM unnest(%s::uuid[], %s::text[]) AS w (machine_id, model_type)
+            SELECT * FROM unnest(%b::uuid[], %b::text[]) AS w (machine_id, model_type)
         ), newest AS (
             SELECT e.* FROM wanted CROSS JOIN LATERAL (
                 SELECT {", ".join(f"e.{name}" for name in Row._fields)}
@@ -268,7 +261,7 @@ def write_verdicts(
             f"""
             UPDATE {table} AS e SET drift_detected = judged.detected,
                 drift_score = judged.score, drift_threshold = judged.threshold
-            FROM unnest(%s::uuid[], %s::uuid[], %s::bool[], %s::float8[], %s::float8[])
+            FROM unnest(%b::uuid[], %b::uuid[], %b::bool[], %b::float8[], %b::float8[])
                 AS judged (id, machine_id, detected, score, threshold)
             WHERE e.id = judged.id AND e.machine_id = judged.machine_id
                 AND (e.drift_detected, e.drift_score, e.drift_threshold)
@@ -282,7 +275,7 @@ def delete(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
     """Delete evaluations by (id, machine_id), their revisions with them."""
     execute(
         f"""
-        DELETE FROM {TABLE} e USING unnest(%s::uuid[], %s::uuid[]) AS gone (id, machine_id)
+        DELETE FROM {TABLE} e USING unnest(%b::uuid[], %b::uuid[]) AS gone (id, machine_id)
         WHERE e.id = gone.id AND e.machine_id = gone.machine_id
         """,
         _columns(ids),
@@ -293,7 +286,8 @@ def _columns(tuples: Iterable[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*tuples, strict=True)]
 
 
-def _binary_params(row: Row) -> list[Any]:
+def binary_params(row: Row) -> list[Any]:
+    """Return a row's values as `write_row` takes them."""
     params = list(row)
     for place in _JSON_COLUMNS:
         params[place] = _Json(params[place])
@@ -329,15 +323,13 @@ _SET_EXCLUDED: Final = ", ".join(
 )
 _TAKE_IF_NEWER: Final = f"""
     ON CONFLICT (machine_id, model_type) DO UPDATE SET {_SET_EXCLUDED}
-    WHERE (
-        EXCLUDED.evaluation_end, EXCLUDED.evaluation_start,
-        (SELECT is_active FROM model_versions WHERE id = EXCLUDED.model_id),
-        EXCLUDED.model_version
-    ) > (
-        l.evaluation_end, l.evaluation_start,
-        (SELECT is_active FROM model_versions WHERE id = l.model_id),
-        l.model_version
-    )
+    WHERE (EXCLUDED.evaluation_end, EXCLUDED.evaluation_start)
+            > (l.evaluation_end, l.evaluation_start)
+        OR (EXCLUDED.evaluation_end, EXCLUDED.evaluation_start)
+            = (l.evaluation_end, l.evaluation_start)
+        AND ((SELECT is_active FROM model_versions WHERE id = EXCLUDED.model_id),
+            EXCLUDED.model_version)
+            > ((SELECT is_active FROM model_versions WHERE id = l.model_id), l.model_version)
 """
 _INSERT: Final = f"""
     WITH stored AS (

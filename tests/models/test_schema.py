@@ -276,7 +276,7 @@ def test_unresolved_view_is_sorted_by_severity_not_its_text() -> None:
     machine: Machine = MachineFactory.create()
     for severity in ("normal", "critical", "warning"):
         AlertFactory.create(severity=severity, machine=machine)
-    AlertFactory.create(severity="critical", machine=None, model=None)
+    AlertFactory.create(severity="critical", machine=None, model=None, model_version=1)
     found = query("SELECT severity, machine_name FROM v_unresolved_model_alerts")
     assert [severity for severity, _ in found] == ["critical", "critical", "warning", "normal"]
     assert [name for _, name in found].count(None) == 1

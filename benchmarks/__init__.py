@@ -1,0 +1,1 @@
+"""Speed and statistics against their targets; each program prints target, measured and peer."""
