@@ -61,7 +61,7 @@ def data_dir() -> Path:
 
 def secret_key() -> str:
     """Return MODELPERF_SECRET_KEY, else the key that `make run` generated into the data folder."""
-    key = _env.str("MODELPERF_SECRET_KEY", default="")
+    key: str = _env.str("MODELPERF_SECRET_KEY", default="")
     stored = data_dir() / "secret_key"
     if not key and stored.is_file():
         key = stored.read_text().strip()

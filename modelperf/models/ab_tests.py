@@ -86,7 +86,7 @@ class ABTest(ABTestFields):
         ModelVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
 
-    objects: ClassVar[models.Manager[ABTest]] = ABTestQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[ABTest]] = ABTestQuerySet.as_manager()
 
     class Meta:
         db_table = "model_ab_tests"

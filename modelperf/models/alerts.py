@@ -100,7 +100,7 @@ class Alert(AlertFields):
         Machine, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts"
     )
 
-    objects: ClassVar[models.Manager[Alert]] = AlertQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Alert]] = AlertQuerySet.as_manager()
 
     class Meta:
         db_table = "model_alerts"

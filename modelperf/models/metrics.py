@@ -92,7 +92,7 @@ class ModelPerformanceMetric(Evaluation):
         Machine, on_delete=models.PROTECT, db_constraint=False, db_index=False
     )
 
-    objects: ClassVar[models.Manager[ModelPerformanceMetric]] = MetricQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[ModelPerformanceMetric]] = MetricQuerySet.as_manager()
 
     class Meta:
         db_table = "model_performance_metrics"

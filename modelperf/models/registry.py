@@ -39,7 +39,7 @@ class Machine(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects: ClassVar[models.Manager[Machine]] = MachineQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[Machine]] = MachineQuerySet.as_manager()
 
     class Meta:
         db_table = "machines"
@@ -106,7 +106,7 @@ class ModelVersion(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects: ClassVar[models.Manager[ModelVersion]] = ModelVersionQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[ModelVersion]] = ModelVersionQuerySet.as_manager()
 
     class Meta:
         db_table = "model_versions"

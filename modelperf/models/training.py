@@ -78,7 +78,7 @@ class TrainingRun(models.Model):
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects: ClassVar[models.Manager[TrainingRun]] = TrainingRunQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[TrainingRun]] = TrainingRunQuerySet.as_manager()
 
     class Meta:
         db_table = "model_training_history"

@@ -33,7 +33,7 @@ class LatestModelPerformance(Evaluation):
     machine_type = models.CharField(max_length=100)
 
     objects: ClassVar[models.Manager[LatestModelPerformance]] = (
-        LatestPerformanceQuerySet.as_manager()  # type: ignore[assignment]
+        LatestPerformanceQuerySet.as_manager()
     )
 
     class Meta:
@@ -83,7 +83,7 @@ class UnresolvedAlert(AlertFields):
     machine_type = models.CharField(max_length=100, null=True)  # noqa: DJ001
     age_hours = models.FloatField()
 
-    objects: ClassVar[models.Manager[UnresolvedAlert]] = UnresolvedAlertQuerySet.as_manager()  # type: ignore[assignment]
+    objects: ClassVar[models.Manager[UnresolvedAlert]] = UnresolvedAlertQuerySet.as_manager()
 
     class Meta:
         managed = False

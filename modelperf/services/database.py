@@ -28,7 +28,7 @@ def execute(sql: str, params: Sequence[Any] = (), *, binary: bool = False) -> ps
     started = time.monotonic()
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
     with connection.wrap_database_errors:
-        cursor.execute(sql, params, binary=binary)  # type: ignore[call-overload]
+        cursor.execute(sql, params, binary=binary)
     if connection.queries_logged:
         duration = time.monotonic() - started
         connection.queries_log.append({"sql": sql, "time": f"{duration:.3f}"})

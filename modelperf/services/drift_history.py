@@ -157,7 +157,8 @@ class History:
         return _moment(float(self.starts[index])) if index >= 0 else None
 
 
-EMPTY = History(*[np.empty(0)] * 4)
+_NOTHING = np.empty(0)
+EMPTY = History(_NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
 def read_history(subject: Subject, metric: str, *, limit: int | None, n_total: int) -> History:
@@ -185,8 +186,9 @@ def read_history(subject: Subject, metric: str, *, limit: int | None, n_total: i
     if packed is None or packed[0] is None:
         return EMPTY
     block = np.frombuffer(packed[0], ">f8").astype(float).reshape(-1, 4)[::-1]
+    values, counts, starts, ends = np.ascontiguousarray(block.T)
     offset = 0 if limit is None else n_total - len(block)
-    return History(*np.ascontiguousarray(block.T), offset=offset)
+    return History(values, counts, starts, ends, offset)
 
 
 def count_after(subject: Subject, rank: Rank | None) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from modelperf.models.keys import uuid7
-from modelperf.models.metrics import CONFUSION_COUNTS, REGISTERED_METRICS
+from modelperf.models.metrics import CONFUSION_COUNTS
 from modelperf.services.errors import FieldError
 
 _METRIC_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:%/@ -]{0,99}")
@@ -145,7 +145,13 @@ def build(evaluation: Evaluation, *, subject: Subject, by: str, now: datetime) -
         evaluation.evaluation_date or evaluation.evaluation_end,
         evaluation.sample_count,
         _encode(metrics),
-        *[metrics.get(name) for name in REGISTERED_METRICS],
+        metrics.get("r_squared"),
+        metrics.get("rmse"),
+        metrics.get("mae"),
+        metrics.get("mape"),
+        metrics.get("precision_score"),
+        metrics.get("recall_score"),
+        metrics.get("f1_score"),
         evaluation.true_positives,
         evaluation.false_positives,
         evaluation.true_negatives,

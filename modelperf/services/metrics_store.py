@@ -288,7 +288,7 @@ def _columns(tuples: Iterable[Sequence[Any]]) -> list[list[Any]]:
 
 def binary_params(row: Row) -> list[Any]:
     """Return a row's values as `write_row` takes them."""
-    params = list(row)
+    params: list[Any] = list(row)
     for place in _JSON_COLUMNS:
         params[place] = _Json(params[place])
     return params

@@ -140,7 +140,7 @@ def _judged_version(machine: Machine, model_type: str, rows: list[dict[str, Any]
     newest: int = max(rows, key=lambda row: (row["evaluation_end"], row["model_version"]))[
         "model_version"
     ]
-    return active if active in there else newest
+    return active if active is not None and active in there else newest
 
 
 def _metric(
