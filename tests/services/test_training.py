@@ -1,0 +1,405 @@
+"""Training runs: one unfinished per series, trained for real, failing honestly."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from modelperf.demo.meters import BY_KEY
+from modelperf.models import Machine, ModelVersion, Series, TrainingRun
+from modelperf.services import registry, training, training_work
+from modelperf.services.errors import ConflictError, InvalidError
+from modelperf.trainers.base import TrainedModel, TrainingError, register
+from tests.factories import MachineFactory, TrainingRunFactory
+from tests.services.concurrency import at_once
+
+BY = "user:tests"
+YEAR = (datetime(2015, 11, 22, 6, tzinfo=UTC), datetime(2016, 11, 22, 6, tzinfo=UTC))
+SETUP = BY_KEY["il-gas-hdd-only"].metadata(shift_weeks=0)["training"]
+
+
+def trigger(machine: Machine, **values):
+    given = {"machine": machine, "model_type": "baseline", "reason": "the works are over", "by": BY}
+    return training.trigger(**given | values)
+
+
+def meter() -> Machine:
+    return MachineFactory.create(metadata={"training": SETUP})
+
+
+def with_trainer(name: str) -> Machine:
+    setup = {"baseline": {"trainer": name, "source": "demo:uk-gas"}}
+    return MachineFactory.create(metadata={"training": setup})
+
+
+# --- trigger --------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_trigger_stores_a_pending_run_with_its_reason_and_window():
+    before = timezone.now()
+    answer = trigger(MachineFactory.create(), trigger_type="drift_detected")
+    run = TrainingRun.objects.get()
+    assert answer.triggered
+    assert (answer.training_job_id, answer.reason) == (run.pk, "the works are over")
+    assert answer.trigger_type == "drift_detected"
+    assert answer.estimated_completion is None
+    assert (run.training_status, run.trigger_type) == ("pending", "drift_detected")
+    assert (run.reason, run.triggered_by) == ("the works are over", BY)
+    assert run.training_data_end - run.training_data_start == timedelta(days=365)
+    assert before <= run.training_data_end == run.training_start
+
+
+@pytest.mark.django_db
+def test_trigger_with_a_window_keeps_it():
+    trigger(MachineFactory.create(), data_start=YEAR[0], data_end=YEAR[1])
+    run = TrainingRun.objects.get()
+    assert (run.training_data_start, run.training_data_end) == YEAR
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_trigger_while_a_run_is_unfinished_stores_nothing_and_says_so(state):
+    run = TrainingRunFactory.create(training_status=state)
+    answer = trigger(run.machine)
+    assert not answer.triggered
+    assert "already in progress" in answer.reason
+    assert answer.training_job_id is None
+    assert TrainingRun.objects.count() == 1
+    assert trigger(run.machine, model_type="other").triggered
+
+
+@pytest.mark.django_db
+def test_trigger_after_a_finished_run_starts_another():
+    run = TrainingRunFactory.create(failed=True)
+    assert trigger(run.machine).triggered
+
+
+@pytest.mark.django_db(transaction=True)
+def test_trigger_24_at_once_starts_one():
+    machine = MachineFactory.create()
+    answers = at_once(24, lambda n: trigger(machine, reason=f"reason {n}"))
+    started = [answer for answer in answers if answer.triggered]
+    assert len(started) == 1
+    assert TrainingRun.objects.get().reason == started[0].reason
+    assert all("already in progress" in a.reason for a in answers if not a.triggered)
+
+
+@pytest.mark.django_db
+def test_trigger_estimates_the_end_by_the_median_of_the_series_own_runs():
+    machine = MachineFactory.create()
+    for seconds in (10.0, 20.0, 600.0):
+        TrainingRunFactory.create(
+            completed=True, machine=machine, training_duration_seconds=seconds
+        )
+    TrainingRunFactory.create(completed=True, training_duration_seconds=5000.0)
+    answer = trigger(machine)
+    run = TrainingRun.objects.get(pk=answer.training_job_id)
+    assert answer.estimated_completion == run.training_start + timedelta(seconds=20)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"reason": " "}, "reason"),
+        ({"reason": "a\x00"}, "reason"),
+        ({"trigger_type": "whim"}, "trigger_type"),
+        ({"model_type": "two words"}, "model_type"),
+        ({"data_start": YEAR[1], "data_end": YEAR[0]}, "data_end"),
+    ],
+)
+def test_trigger_with_a_wrong_value_names_the_field(values, field):
+    with pytest.raises(InvalidError) as caught:
+        trigger(MachineFactory.create(), **values)
+    assert caught.value.errors[0].loc == ("body", field)
+    assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.django_db
+def test_trigger_for_a_retired_machine_conflicts():
+    with pytest.raises(ConflictError, match="retired"):
+        trigger(MachineFactory.create(is_active=False))
+
+
+# --- run_pending ----------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_run_pending_trains_a_model_that_is_registered_inactive():
+    machine = meter()
+    trigger(machine, data_start=YEAR[0], data_end=YEAR[1])
+    (run,) = training.run_pending(by="command:tests")
+    stored, model = TrainingRun.objects.get(), ModelVersion.objects.get()
+    assert stored == run
+    assert stored.training_status == "completed"
+    assert (stored.model, stored.model_version, model.is_active) == (model, 1, False)
+    assert model.artefact["heating_point_c"] == 15.0
+    assert model.feature_names == stored.feature_names == ["temperature_c", "hour_of_day"]
+    assert model.hyperparameters == stored.hyperparameters
+    assert model.trained_at == stored.training_end
+    assert stored.training_samples == 366 * 24
+    for name in ("r_squared", "rmse", "mae"):
+        assert getattr(stored, f"initial_{name}") == stored.validation_metrics[name]
+    assert 0.3 < stored.initial_r_squared < stored.training_metrics["r_squared"]
+    assert stored.training_duration_seconds > 0
+    assert stored.metadata["run_by"] == "command:tests"
+    assert stored.error_message == ""
+
+
+@pytest.mark.django_db
+def test_run_pending_takes_the_oldest_first_and_tells_of_each():
+    first, second = meter(), meter()
+    trigger(first, data_start=YEAR[0], data_end=YEAR[1])
+    trigger(second, data_start=YEAR[0], data_end=YEAR[1])
+    told = []
+    training.run_pending(
+        by=BY, progress=lambda run: told.append((run.machine_id, str(run.training_status)))
+    )
+    assert told == [
+        (first.pk, "running"),
+        (first.pk, "completed"),
+        (second.pk, "running"),
+        (second.pk, "completed"),
+    ]
+    assert training.run_pending(by=BY) == []
+
+
+@pytest.mark.django_db
+def test_run_pending_of_one_machine_leaves_the_others_waiting():
+    first, second = meter(), meter()
+    trigger(first, data_start=YEAR[0], data_end=YEAR[1])
+    trigger(second, data_start=YEAR[0], data_end=YEAR[1])
+    (run,) = training.run_pending(by=BY, machine=second)
+    assert run.machine == second
+    assert TrainingRun.objects.get(machine=first).training_status == "pending"
+
+
+@pytest.mark.django_db
+def test_run_pending_without_a_training_setup_fails_and_says_what_to_set():
+    machine = MachineFactory.create(name="Pump 7")
+    trigger(machine)
+    (run,) = training.run_pending(by=BY)
+    run.refresh_from_db()
+    assert run.training_status == "failed"
+    assert "Pump 7" in run.error_message
+    assert '"training": {"baseline": {"trainer": "energy_baseline"' in run.error_message
+    assert "Traceback" in run.error_traceback
+    assert run.model is None
+    assert not ModelVersion.objects.exists()
+    assert not Series.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("setup", "word"),
+    [
+        ({"trainer": "crystal_ball", "source": "demo:uk-gas"}, "crystal_ball"),
+        ({"trainer": "energy_baseline", "source": "demo:nowhere"}, "nowhere"),
+        ({"trainer": "energy_baseline", "source": "sky"}, "sky"),
+        ({"trainer": "energy_baseline", "source": "demo:uk-gas"}, "no readings"),
+        (
+            {"trainer": "energy_baseline", "source": "demo:uk-gas", "hyperparameters": [1]},
+            "hyperparameters",
+        ),
+        ({"trainer": "energy_baseline"}, "source"),
+        ("energy_baseline", "trainer"),
+    ],
+)
+def test_run_pending_with_a_setup_that_cannot_train_fails_with_the_reason(setup, word):
+    machine = MachineFactory.create(metadata={"training": {"baseline": setup}})
+    trigger(machine)
+    (run,) = training.run_pending(by=BY)
+    assert run.training_status == "failed"
+    assert word in run.error_message
+
+
+@register("tests.breaks")
+def breaks(request):
+    return 1 / 0
+
+
+@register("tests.interrupted")
+def interrupted(request):
+    raise KeyboardInterrupt
+
+
+@register("tests.cancelled_meanwhile")
+def cancelled_meanwhile(request):
+    run = TrainingRun.objects.get(machine=request.machine, training_status="running")
+    training.cancel(run=run, by="user:other")
+    return nothing_learned(request)
+
+
+@register("tests.retired_meanwhile")
+def retired_meanwhile(request):
+    registry.retire_machine(machine=request.machine, by="user:other")
+    return nothing_learned(request)
+
+
+@register("tests.bad_artefact")
+def bad_artefact(request):
+    trained = nothing_learned(request)
+    return TrainedModel(
+        artefact={"weight": float("nan")},
+        feature_names=trained.feature_names,
+        hyperparameters={},
+        training_metrics={},
+        validation_metrics={},
+        training_samples=1,
+    )
+
+
+@register("tests.previous")
+def previous(request):
+    trained = nothing_learned(request)
+    trained.artefact["previous"] = request.previous and request.previous.model_version
+    return trained
+
+
+def nothing_learned(request) -> TrainedModel:
+    if request.data_end <= request.data_start:
+        raise TrainingError("no window")
+    return TrainedModel(
+        artefact={"mean": 1.0},
+        feature_names=(),
+        hyperparameters={},
+        training_metrics={"rmse": 1.0},
+        validation_metrics={"rmse": 2.0},
+        training_samples=10,
+    )
+
+
+@pytest.mark.django_db
+def test_run_pending_whose_trainer_breaks_fails_with_its_traceback_and_goes_on():
+    broken, sound = with_trainer("tests.breaks"), meter()
+    trigger(broken)
+    trigger(sound, data_start=YEAR[0], data_end=YEAR[1])
+    runs = training.run_pending(by=BY)
+    assert [run.training_status for run in runs] == ["failed", "completed"]
+    run = TrainingRun.objects.get(machine=broken)
+    assert run.error_message == "ZeroDivisionError: division by zero"
+    assert "1 / 0" in run.error_traceback
+    assert run.training_end is not None
+    assert trigger(broken).triggered
+
+
+@pytest.mark.django_db
+def test_run_pending_interrupted_leaves_a_failed_run_and_passes_the_interrupt_on():
+    trigger(with_trainer("tests.interrupted"))
+    with pytest.raises(KeyboardInterrupt):
+        training.run_pending(by=BY)
+    run = TrainingRun.objects.get()
+    assert (run.training_status, run.error_message) == ("failed", "KeyboardInterrupt")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("trainer", "status"),
+    [
+        ("tests.cancelled_meanwhile", "cancelled"),
+        ("tests.retired_meanwhile", "failed"),
+        ("tests.bad_artefact", "failed"),
+    ],
+)
+def test_run_pending_that_cannot_be_completed_registers_nothing(trainer, status):
+    trigger(with_trainer(trainer))
+    (run,) = training.run_pending(by=BY)
+    assert run.training_status == status
+    stored = TrainingRun.objects.get()
+    assert (stored.training_status, stored.model, stored.training_samples) == (status, None, None)
+    assert not ModelVersion.objects.exists()
+
+
+@pytest.mark.django_db
+def test_run_pending_gives_the_trainer_the_previous_version():
+    machine = with_trainer("tests.previous")
+    for _ in range(2):
+        trigger(machine)
+        training.run_pending(by=BY)
+    artefacts = ModelVersion.objects.order_by("model_version").values_list("artefact", flat=True)
+    assert [artefact["previous"] for artefact in artefacts] == [None, 1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_run_pending_in_eight_threads_trains_every_run_once():
+    machines = [with_trainer("tests.previous") for _ in range(6)]
+    for machine in machines:
+        trigger(machine)
+    answers = at_once(8, lambda _: training.run_pending(by=BY))
+    assert sum(len(runs) for runs in answers) == 6
+    assert ModelVersion.objects.count() == 6
+    assert set(ModelVersion.objects.values_list("model_version", flat=True)) == {1}
+
+
+RUN = (
+    "import django; django.setup()\n"
+    "from modelperf.services import training\n"
+    "print(len(training.run_pending(by='process')))\n"
+)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_run_pending_in_two_processes_trains_every_run_once():
+    from django.db import connection
+
+    for _ in range(4):
+        trigger(meter(), data_start=YEAR[0], data_end=YEAR[1])
+    environment = {**os.environ, "MODELPERF_TEST_DATABASE": connection.settings_dict["NAME"]}
+    code = (
+        "from django.conf import settings\n"
+        "import os\n"
+        "settings.DATABASES['default']['NAME'] = os.environ['MODELPERF_TEST_DATABASE']\n" + RUN
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    trained = [int(process.communicate(timeout=120)[0].split()[-1]) for process in processes]
+    assert sum(trained) == 4
+    assert TrainingRun.objects.filter(training_status="completed").count() == 4
+    assert ModelVersion.objects.count() == 4
+
+
+# --- the steps of a run ---------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_claim_of_a_run_that_is_taken_fails():
+    run = TrainingRunFactory.create()
+    other = TrainingRun.objects.get()
+    assert training_work.claim(run=run, by="one")
+    assert not training_work.claim(run=other, by="two")
+    assert TrainingRun.objects.get().metadata["run_by"] == "one"
+
+
+@pytest.mark.django_db
+def test_train_answers_the_run_as_it_ended():
+    run = TrainingRunFactory.create()
+    training_work.claim(run=run, by=BY)
+    assert training_work.train(run=run, by=BY).training_status == "failed"
+
+
+# --- cancel ---------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("state", ["pending", "running"])
+def test_cancel_ends_an_unfinished_run_and_frees_the_series(state):
+    run = TrainingRunFactory.create(training_status=state)
+    cancelled = training.cancel(run=run, by=BY)
+    assert cancelled.training_status == "cancelled"
+    assert cancelled.metadata["cancelled_by"] == BY
+    assert trigger(run.machine).triggered
+
+
+@pytest.mark.django_db
+def test_cancel_of_a_finished_run_conflicts():
+    run = TrainingRunFactory.create(failed=True)
+    with pytest.raises(ConflictError, match="failed already"):
+        training.cancel(run=run, by=BY)
