@@ -3,9 +3,16 @@
 import gc
 import os
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+# Only web processes have this limit: commands may take longer. It keeps a killed server's orphan
+# from holding its shared memory, which would delay the restart.
+_options = settings.DATABASES["default"].setdefault("OPTIONS", {})
+_limit = f"-c statement_timeout={settings.WEB_STATEMENT_TIMEOUT_MS}"
+_options["options"] = f"{_options.get('options', '')} {_limit}".strip()
 
 application = get_wsgi_application()
 
