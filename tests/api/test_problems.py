@@ -18,9 +18,25 @@ pytestmark = pytest.mark.django_db
 RECORD = f"{ROOT}/metrics/record"
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/", "/api/nothing", f"{ROOT}/", f"{ROOT}/machines/", f"{ROOT}/%00"]
-)
+NO_PATHS = ["/api/", "/api/nothing", f"{ROOT}/", f"{ROOT}/machines/", f"{ROOT}/%00"]
+NOT_JSON = [
+    "text/plain",
+    "text/json",
+    "application/x-www-form-urlencoded",
+    "application/xml",
+    "multipart/form-data; boundary=x",
+    "x" * 400,
+]
+IS_JSON = [
+    JSON,
+    "application/json; charset=utf-8",
+    "Application/JSON",
+    "application/vnd.own+json",
+]
+ODD = ["a%00b", "%00", "%ed%a0%80", "%ff", "é", "%F0%9F%92%A9", "'", '"--;', "%25s"]
+
+
+@pytest.mark.parametrize("path", NO_PATHS)
 def test_an_unknown_path_is_a_problem(api: APIClient, path: str) -> None:
     problem(api.get(path), 404)
 
