@@ -82,7 +82,8 @@ def scan(
         Values on a scale where higher is better, in order of time; ragged series are padded with
         NaN, missing values are NaN.
     sample_counts : array_like, same shape, optional
-        Rows behind each value; 0 where not reported. Counts that vary give weights (`weights.fitted_weights`).
+        Rows behind each value; 0 where not reported. They weight the values
+        (`weights.fitted_weights`) where they vary.
     fewest_before, fewest_after : int
         Evaluations that must lie on either side of a split.
 
@@ -104,15 +105,12 @@ def scan(
     counts = np.zeros_like(y) if sample_counts is None else np.asarray(sample_counts, float)
     if y.ndim != 2 or y.shape != counts.shape:
         raise ValueError("scan takes two blocks of shape (series, evaluations)")
-    y, counts = _packed(y, counts)
-    ready = standardise(y, counts)
-    contrast = _contrast(ready, fewest_before, fewest_after)
-    total = _row_sums(ready.x * ready.x)
-    return Scan(
-        fall=_side(ready, contrast, total, 1.0),
-        rise=_side(ready, contrast, total, -1.0),
-        n=ready.n,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        ready = standardise(*_packed(y, counts))
+        contrast = _contrast(ready, fewest_before, fewest_after)
+        total = _row_sums(ready.x * ready.x)
+        fall, rise = (_side(ready, contrast, total, sign) for sign in (1.0, -1.0))
+    return Scan(fall=fall, rise=rise, n=ready.n)
 
 
 def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
@@ -130,8 +128,8 @@ def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
     Standardised
         Deviations are winsorised at 3 MAD/.6745 around the median (not the mean, which one value
         of a million would move away from all the others). The scale is at least the standard
-        deviation of rounding to the smallest gap between two values, and 1e-12 of the largest
-        value: an outlier in a constant series is then one rounding step, not infinitely many.
+        deviation of rounding to the smallest gap between two values, and 1e-12 of the
+        median: an outlier in a constant series is then one rounding step, not infinitely many.
     """
     here = ~np.isnan(oriented)
     n = here.sum(axis=1)[:, None]
@@ -140,7 +138,7 @@ def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
     weight = fitted_weights(oriented, sample_counts)
     root = np.sqrt(weight)
     x = root * (oriented - centre)
-    floor = _resolution(ordered)
+    floor = _resolution(ordered, centre)
     scale = row_quantile(np.sort(np.abs(x), axis=1), n, 0.5) / 0.6745
     reach = REACH * np.maximum(scale, floor)
     x = np.where(here, np.clip(x, -reach, reach), 0.0)
@@ -207,14 +205,12 @@ def change_range(
     return min(int(inside[0]), split), max(int(inside[-1]), split)
 
 
-def _resolution(ordered: Floats) -> Floats:
+def _resolution(ordered: Floats, centre: Floats) -> Floats:
     """Standard deviation of rounding, per series, from the smallest gap between two values."""
     gaps = np.diff(ordered, axis=1)
-    with np.errstate(invalid="ignore"):
-        gap = np.where(gaps > 0, gaps, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    largest = np.abs(np.where(np.isnan(ordered), 0.0, ordered)).max(axis=1, keepdims=True)
+    gap = np.where(gaps > 0, gaps, np.inf).min(axis=1, keepdims=True, initial=np.inf)
     rounding = np.where(np.isinf(gap), 0.0, gap / np.sqrt(12.0))
-    return np.asarray(np.maximum(rounding, _ROUNDING * largest))
+    return np.asarray(np.maximum(rounding, _ROUNDING * np.nan_to_num(np.abs(centre))))
 
 
 def _contrast(ready: Standardised, fewest_before: int, fewest_after: int) -> Floats:

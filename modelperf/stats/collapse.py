@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from modelperf.stats.order_statistics import median, row_quantile
 from modelperf.stats.weights import fitted_weights
@@ -20,6 +20,7 @@ TIMES_LARGEST = 4.4
 OUTLIER = 8.0
 BACK = 4
 _SMALLEST_SCALE = 1e-12
+_LARGEST_Z = 1e15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +62,25 @@ def depth(oriented: Floats, sample_counts: Floats) -> Depth:
         rounded coarsely. Where both are zero the standard deviation, and at least 1e-12 of the
         values, so that z is finite (and 0 in a constant series).
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _depth(oriented, sample_counts)
+
+
+def _depth(oriented: Floats, sample_counts: Floats) -> Depth:
     root = np.sqrt(fitted_weights(oriented, sample_counts))
     base, newest = oriented[:, :-1], oriented[:, -1]
     before, scale, bound = _location(base, root[:, :-1])
     floor = _SMALLEST_SCALE * np.maximum(np.abs(before), np.abs(newest))
     scale = np.maximum(scale, np.maximum(floor, np.finfo(float).tiny))
-    z = _trust(sample_counts) * root[:, -1] * (before - newest) / scale
+    z = _trust(sample_counts) * root[:, -1] * robust_z(newest, before, scale)
     return Depth(z=z, before=before, scale=scale, alone_beyond=bound)
+
+
+def robust_z(newest: ArrayLike, before: ArrayLike, scale: ArrayLike) -> Floats:
+    """Return how many scales the newest lies below the level before, within ±1e15."""
+    with np.errstate(over="ignore"):
+        z = np.subtract(before, newest) / scale
+    return np.asarray(np.clip(z, -_LARGEST_Z, _LARGEST_Z))
 
 
 def _trust(counts: Floats) -> Floats:

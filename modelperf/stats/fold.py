@@ -96,6 +96,13 @@ def judge(
     values, counts = np.asarray(values, float), np.asarray(sample_counts, float)
     state = FoldState() if state is None else state
     _check(values, counts, state, offset)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _judged(values, counts, rules, state, offset)
+
+
+def _judged(
+    values: Floats, counts: Floats, rules: Rules, state: FoldState, offset: int
+) -> Judgement:
     there = np.flatnonzero(np.isfinite(values))
     track = Track(values[there], counts[there], there + offset, rules)
     crossing = fold_limit(track.values, track.positions, state, rules)

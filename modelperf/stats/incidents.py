@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from modelperf.stats.change_point import Side, change_range
-from modelperf.stats.collapse import BACK, BASE, OUTLIER, TWO_IN_A_ROW, Depth, is_back
+from modelperf.stats.collapse import BACK, BASE, OUTLIER, TWO_IN_A_ROW, Depth, is_back, robust_z
 from modelperf.stats.falls import (
     Change,
     base_before_gains,
@@ -129,7 +129,7 @@ def _collapsed(track: Track, run: range, found: Depth, at: int, direction: int) 
     before, scale = direction * float(found.before[at]), float(found.scale[at])
     position = int(track.positions[run[0]])
     newest = direction * float(track.row(run[-1]).oriented[-1])
-    z = (before - newest) / scale
+    z = float(robust_z(newest, before, scale))
     return Incident(
         rule=Rule.COLLAPSE,
         change=position,
@@ -153,7 +153,7 @@ def continued(incident: Incident, track: Track, block: Block, end: int) -> Incid
     statistic = float(block.z[end - block.first])
     if incident.rule is Rule.COLLAPSE:
         newest = incident.direction * float(track.row(end).oriented[-1])
-        statistic = (incident.before - newest) / incident.scale
+        statistic = float(robust_z(newest, incident.before, incident.scale))
     return replace(
         incident,
         n_since=incident.n_since + 1,

@@ -37,4 +37,4 @@ def median(values: Floats) -> float:
     """Return the median of finite values, shape (values,), at least one."""
     ordered = np.sort(values)
     n = len(ordered)
-    return float(ordered[(n - 1) // 2] + ordered[n // 2]) / 2
+    return float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2)

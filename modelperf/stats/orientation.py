@@ -102,14 +102,15 @@ def robust_mean(values: Floats, weights: Floats) -> float:
 
     Where more than half the values are equal nothing is winsorised.
     """
-    return float((weights * winsorised(values)).sum() / weights.sum())
+    return float((weights / weights.sum() * winsorised(values)).sum())
 
 
 def winsorised(values: Floats) -> Floats:
     """Return the values, shape (evaluations,), clipped at 3 MAD/.6745 around their median."""
     centre = median(values)
-    reach = 3.0 * median(np.abs(values - centre)) / 0.6745
-    return np.clip(values, centre - reach, centre + reach) if reach > 0 else values
+    with np.errstate(over="ignore"):
+        reach = 3.0 * median(np.abs(values - centre)) / 0.6745
+        return np.clip(values, centre - reach, centre + reach) if reach > 0 else values
 
 
 def effect(before: float, after: float, kind: MetricKind) -> float:
@@ -132,8 +133,10 @@ def effect(before: float, after: float, kind: MetricKind) -> float:
     if kind is MetricKind.TARGET_ZERO:
         return abs(after) - abs(before)
     unit = max(abs(before), 1e-6 * abs(after))
-    worse = before - after if kind in HIGHER_IS_BETTER else after - before
-    return worse / unit if worse else 0.0
+    if before == after:
+        return 0.0
+    growth = after / unit - before / unit
+    return -growth if kind in HIGHER_IS_BETTER else growth
 
 
 def _log(loss: Floats) -> Floats:

@@ -51,7 +51,8 @@ class Rules:
     threshold : float
         ``h``: a fall is a change point where its statistic ``Z`` exceeds this.
     clear_threshold : float
-        The statistic of the recovery that ends a degradation must exceed this.
+        The statistic of the recovery that ends a degradation must exceed this (at 3.9 twice as
+        many ends are false, for half an evaluation less).
     min_evaluations : int
         With fewer retained evaluations no change point is looked for; at least 15.
     window : int
@@ -72,7 +73,7 @@ class Rules:
     kind: MetricKind
     min_effect: float = 0.02
     threshold: float = 3.9
-    clear_threshold: float = 3.9
+    clear_threshold: float = 4.0
     min_evaluations: int = 30
     window: int = 400
     limit: float | None = None

@@ -65,7 +65,7 @@ def _inverse_noise(u: Floats, square: Floats, here: NDArray[np.bool_], n: Ints) 
     mean_u, mean_square = _sums(u) / n, _sums(square) / n
     deviation = np.where(here, u - mean_u, 0.0)
     spread = _sums(deviation * deviation)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         slope = _sums(deviation * square) / spread
         slope = np.clip(slope, 0.0, mean_square / mean_u)
         constant = np.maximum(mean_square - slope * mean_u, 0.0)

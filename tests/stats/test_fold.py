@@ -1,6 +1,7 @@
 """The verdict as a fold: what opens an incident, what closes it, and that order is all it sees."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -244,8 +245,9 @@ def test_step_in_a_constant_series_is_found_at_its_second_evaluation():
 
 def test_coarsely_rounded_series_stays_quiet():
     alarms = sum(
-        judged(0.9 + np.round(0.01 * noise(200, seed), 2), Rules(kind=MetricKind.HIGHER))
-        .degraded.any()
+        judged(
+            0.9 + np.round(0.01 * noise(200, seed), 2), Rules(kind=MetricKind.HIGHER)
+        ).degraded.any()
         for seed in range(60)
     )
     assert alarms <= 4
@@ -386,6 +388,24 @@ def test_history_one_by_one_is_the_history_at_once():
     rules = Rules(kind=MetricKind.HIGHER, min_effect=0.0, window=90, limit=98.0)
     parts = in_parts(y, np.zeros(330), rules, list(range(1, 330)))
     assert_same(judge(y, np.zeros(330), rules=rules), parts)
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+wild = st.lists(st.one_of(finite, st.sampled_from([0.0, 1.0, -1.0, 1e308, -1e308, 5e-324])))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    start=st.floats(-2, 2),
+    values=wild,
+    rules=rules_of_any_kind,
+    counts=st.lists(st.integers(0, 10**9), min_size=1, max_size=5),
+)
+def test_any_finite_value_gives_a_verdict_that_json_can_hold(start, values, rules, counts):
+    y = np.append(start + 0.1 * noise(40), values)
+    answer = judge(y, np.resize(counts, len(y)), rules=rules)
+    json.dumps([asdict(answer.verdict), answer.state.to_document()], allow_nan=False)
+    assert not np.isinf(answer.statistics).any()
 
 
 @settings(max_examples=60, deadline=None)
