@@ -17,9 +17,12 @@ MINUS = "−"
 
 
 @register.filter
-def number(value: float | None) -> str:
-    """Return about three significant digits with a true minus: 0.0804, −18.6, 290, 12,400."""
-    if value is None or not math.isfinite(value):
+def number(value: float | str | None) -> str:
+    """Return about three significant digits with a true minus: 0.0804, −18.6, 290, 12,400.
+
+    Templates hand over an empty text for what is not there.
+    """
+    if value is None or isinstance(value, str) or not math.isfinite(value):
         return NOTHING
     size = abs(value)
     if size >= 1e9 or 0 < size < 1e-4:
@@ -28,9 +31,9 @@ def number(value: float | None) -> str:
 
 
 @register.filter
-def exact(value: float | None) -> str:
+def exact(value: float | str | None) -> str:
     """Return every digit that is stored."""
-    return "not reported" if value is None else repr(value)
+    return "not reported" if value is None or isinstance(value, str) else repr(value)
 
 
 @register.filter
