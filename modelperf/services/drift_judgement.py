@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from math import isnan
 from typing import Any
@@ -183,9 +183,12 @@ class _Dates:
         )
 
 
+_VERDICT_FIELDS = [one.name for one in fields(Verdict)]
+
+
 def verdict_document(verdict: Verdict, metric: str, dates: _Dates) -> dict[str, Any]:
     """Return a verdict as it is stored and answered: plain values, positions with their dates."""
-    document = asdict(verdict)
+    document = {name: getattr(verdict, name) for name in _VERDICT_FIELDS}
     low, high = document.pop("change_low"), document.pop("change_high")
     return document | {
         "status": verdict.status.value,

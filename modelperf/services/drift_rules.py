@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from modelperf.models.metrics import REGISTERED_METRICS
@@ -56,6 +57,7 @@ def _preference(metric: str) -> tuple[int, str]:
     return (REGISTERED_METRICS.index(metric) if registered else len(REGISTERED_METRICS), metric)
 
 
+@lru_cache(maxsize=1024)
 def rules_document(rules: Rules) -> dict[str, Any]:
     """Return the rules as stored with a state, which is only good under the same rules."""
     return asdict(rules) | {"kind": rules.kind.value}
