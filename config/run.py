@@ -22,7 +22,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from config import env, postgres
 
@@ -45,6 +45,8 @@ def main() -> None:
         _run(load_demo=not empty)
     except KeyboardInterrupt:
         return
+    except OperationalError as error:
+        sys.exit(f"modelperf: the database does not answer as it should: {error}")
     except (NotStartedError, postgres.PostgresError, ImproperlyConfigured) as error:
         sys.exit(f"modelperf: {error}")
 
@@ -160,7 +162,7 @@ def _web(host: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
             *(sys.executable, "-m", "gunicorn", "config.wsgi"),
             *("--chdir", str(env.BASE_DIR), "--bind", _address(host, port)),
             *("--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)),
-            *("--log-level", "warning", "--no-control-socket"),
+            *("--log-level", "warning", "--no-control-socket", "--preload"),
         ],
         start_new_session=True,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from config import run
+from config import postgres, run
 from tests import factories
 from tests.config.clients import PLACE, PROJECT, running, wait_until
 
@@ -161,6 +161,36 @@ def test_setting_that_is_none_is_refused_without_a_traceback(launch: Launch, por
     said, _ = (launcher := launch(port, MODELPERF_WEB_WORKERS="none")).communicate(timeout=60)
     assert launcher.returncode == 1
     assert "MODELPERF_WEB_WORKERS='none' is not a whole number." in said
+    assert "Traceback" not in said
+
+
+@pytest.fixture
+def named_server(folder: Path) -> Iterator[str]:
+    """The URL of a server that the launcher is not to know as embedded."""
+    place = postgres.ensure(folder)
+    yield f"postgres://{place.user}@/{place.host}/{place.dbname}"
+    postgres.release(folder)
+
+
+def test_named_server_is_used_and_none_is_started(
+    launch: Launch, named_server: str, port: int, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    launcher = launch(port, DATABASE_URL=named_server, MODELPERF_DATA_DIR=str(own))
+    serving_at(launcher)
+    assert readiness(port) == 200
+    launcher.terminate()
+    launcher.communicate(timeout=60)
+    assert sorted(path.name for path in own.iterdir()) == ["secret_key", "static"]
+
+
+def test_named_server_that_does_not_answer_is_refused_without_a_traceback(
+    launch: Launch, port: int
+) -> None:
+    url = f"postgres://nobody@127.0.0.1:{free_port()}/none"
+    said, _ = (launcher := launch(port, DATABASE_URL=url)).communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert re.match(r"modelperf: the database does not answer .*refused", said)
     assert "Traceback" not in said
 
 
