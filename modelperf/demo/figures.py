@@ -144,10 +144,20 @@ def change_table() -> str:
     for meter, run in _runs():
         if meter.is_simulated and run.model_version == 1:
             values = _values(run)
-            before = sum(row.day < WORKS[0] for row in values)
+            before = [row.value for row in values if row.day < WORKS[0]]
+            after = [row.value for row in values if row.day >= WORKS[0]]
             scores = [row.score for row in values if row.score is not None]
-            rows.append([meter.key, str(before), *_outcome(run), f"{max(scores):.2f}"])
-    head = "meter, days before, found on, days after, dated, off by, outcome, largest Z"
+            rows.append(
+                [
+                    meter.key,
+                    str(len(before)),
+                    *(f"{np.nanmean(part):+.1f}" for part in (before, after)),
+                    *_outcome(run),
+                    f"{max(scores):.2f}",
+                ]
+            )
+    head = "meter, days before, mean nmbe % before, after, found on, days after, dated, off by"
+    head += ", outcome, largest Z"
     return table(_heads(head), rows)
 
 

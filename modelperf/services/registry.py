@@ -10,8 +10,8 @@ from typing import Any
 import structlog
 from django.db import IntegrityError, transaction
 
-from modelperf.models import Machine, ModelVersion, Series
-from modelperf.services import metrics
+from modelperf.models import Machine, ModelPerformanceMetric, ModelVersion, Series
+from modelperf.services import drift, metrics
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.registry_checks import check_machine, check_model
 
@@ -146,6 +146,11 @@ def _activate(model: ModelVersion, *, by: str) -> ModelVersion:
     series.filter(pk=model.pk).update(is_active=True)
     model.is_active = True
     metrics.refresh_latest([(model.machine_id, model.model_type)])
+    if ModelPerformanceMetric.objects.filter(
+        machine_id=model.machine_id, model_type=model.model_type, model=model
+    ).exists():
+        # Alerts are about the version that serves: they follow its verdict from now on.
+        drift.check(model=model, by=by)
     log.info("model_activated", model_id=str(model.id), version=model.model_version, by=by)
     return model
 

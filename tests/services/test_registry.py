@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from modelperf.models import LatestModelPerformance, Machine, ModelVersion, Series
+from modelperf.models import Alert, LatestModelPerformance, Machine, ModelVersion, Series
 from modelperf.models.keys import uuid7
 from modelperf.services import metrics, registry, registry_checks
 from modelperf.services.errors import ConflictError, InvalidError
 from tests.factories import MachineFactory, ModelVersionFactory
-from tests.services.builders import evaluation
+from tests.services.builders import evaluation, noisy, series
 from tests.services.concurrency import at_once
 
 BY = "user:tests"
@@ -287,6 +287,22 @@ def test_activate_model_makes_its_evaluation_the_newest_of_equal_windows():
     assert LatestModelPerformance.objects.get().model_id == first.pk
     registry.activate_model(model=second, by=BY)
     assert LatestModelPerformance.objects.get().model_id == second.pk
+
+
+@pytest.mark.django_db
+def test_activate_model_lets_the_alerts_of_its_series_follow_its_verdict():
+    machine = MachineFactory.create()
+    worse, _ = register(machine, is_active=True)
+    sound, _ = register(machine)
+    for one in series(worse, noisy(1, 80, fall_at=60)) + series(sound, noisy(2, 80)):
+        metrics.record(evaluation=one, by=BY)
+    alert = Alert.objects.get()
+    assert (alert.model, alert.is_resolved) == (worse, False)
+    registry.activate_model(model=sound, by=BY)
+    alert.refresh_from_db()
+    assert alert.is_resolved
+    registry.activate_model(model=worse, by=BY)
+    assert Alert.objects.unresolved().get().model == worse
 
 
 @pytest.mark.django_db(transaction=True)

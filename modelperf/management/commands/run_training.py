@@ -29,7 +29,8 @@ class Command(BaseCommand):
         failed = [run for run in runs if run.training_status == TrainingRun.Status.FAILED]
         if failed:
             raise CommandError(f"{len(failed)} of {len(runs)} training runs failed.")
-        self.stdout.write(f"{len(runs)} training runs completed." if runs else "Nothing to train.")
+        counted = "1 training run" if len(runs) == 1 else f"{len(runs)} training runs"
+        self.stdout.write(f"{counted} completed." if runs else "Nothing to train.")
 
     def _machine(self, id: uuid.UUID | None) -> Machine | None:
         if id is None:
@@ -45,8 +46,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{name}: training")
         elif run.training_status == TrainingRun.Status.COMPLETED:
             self.stdout.write(
-                f"{name}: completed version {run.model_version} on {run.training_samples} readings"
-                f" in {run.training_duration_seconds:.1f} s"
+                f"{name}: completed version {run.model_version} on {run.training_samples:,}"
+                f" readings in {run.training_duration_seconds:.1f} s"
             )
         else:
             self.stdout.write(f"{name}: {run.training_status}: {run.error_message}")
