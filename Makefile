@@ -1,5 +1,6 @@
 # What one can do here; `make` alone lists it. Needs python3 (3.11 or newer) and make, nothing else.
-#   make run PORT=8001                  another port (HOST=0.0.0.0: for other machines too)
+#   make run PORT=8001                  another port
+#   make run HOST=0.0.0.0 MODELPERF_ALLOWED_HOSTS=name   for other machines too
 #   make run MODELPERF_DATA_DIR=/srv/x  another place for the data than var/
 #   make test PYTHON=python3.12         another Python; ARGS="-k drift" goes to pytest
 

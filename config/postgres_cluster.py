@@ -97,16 +97,19 @@ class Cluster:
         return status == "ready" and _serves(pid, self.data)
 
     def disarm_stale_pid(self) -> None:
-        """Let the server start where the process id in its leftover file is another's or a zombie.
+        """Let the server start where its leftover file is empty or names another or a zombie.
 
-        The file is kept: through the memory segment named in it the server notices backends that
-        outlived a killed one.
+        Otherwise the file is kept: through the memory segment named in it the server notices
+        backends that outlived a killed one.
         """
         pid, _ = self._pid_and_status()
-        if not pid or not _exists(pid) or _serves(pid, self.data):
+        if self.pid_file.exists() and not self.pid_file.stat().st_size:  # a power cut leaves that
+            self.pid_file.unlink()
+        elif not pid or not _exists(pid) or _serves(pid, self.data):
             return
-        lines = self.pid_file.read_text().splitlines(keepends=True)
-        _write(self.pid_file, "".join([f"{NO_PROCESS}\n", *lines[1:]]), self.owner())
+        else:
+            lines = self.pid_file.read_text().splitlines(keepends=True)
+            _write(self.pid_file, "".join([f"{NO_PROCESS}\n", *lines[1:]]), self.owner())
         (self.data / f"{SOCKET}.lock").unlink(missing_ok=True)
 
     def check(self, ours: str) -> None:

@@ -236,6 +236,15 @@ def test_leftover_pid_of_another_process_does_not_stop_the_start(
     next(taken, None)
 
 
+def test_empty_pid_file_of_a_power_cut_does_not_stop_the_start(folder: Path) -> None:
+    postgres.ensure(folder)
+    postgres.release(folder)
+    for name in ("postmaster.pid", f"{SOCKET}.lock"):
+        (folder / "postgres" / name).touch()
+    postgres.ensure(folder)
+    assert server_pid(folder)
+
+
 def put_pid(folder: Path, pid: int) -> None:
     for name in ("postmaster.pid", f"{SOCKET}.lock"):
         path = folder / "postgres" / name
