@@ -172,6 +172,25 @@ def z_from_t(t: Floats, df: Floats) -> Floats:
     return np.asarray(np.copysign(z, t))
 
 
+def two_sided(z: Floats) -> Floats:
+    """Return the statistic of one direction where both are watched.
+
+    Parameters
+    ----------
+    z : ndarray
+        ``Z`` of one direction.
+
+    Returns
+    -------
+    ndarray
+        The normal quantile at twice the tail of `z` (about ``z - log(2)/z``), so that one threshold
+        gives as many false alarms in both directions together as in one alone. 0 where `z` is
+        below .67; NaN stays NaN.
+    """
+    doubled = np.minimum(special.log_ndtr(-z) + np.log(2.0), np.log(0.5))
+    return np.asarray(-special.ndtri_exp(doubled) + 0.0)
+
+
 def change_range(
     oriented: Floats, sample_counts: Floats, split: int, phi: float
 ) -> tuple[int, int]:

@@ -12,19 +12,16 @@ FEWEST_AFTER = 4
 _SHORTEST = FEWEST_BEFORE + FEWEST_AFTER + 1
 
 
-def tail_p_value(
-    z: ArrayLike, n_evaluations: ArrayLike, *, two_sided: bool = False
-) -> NDArray[np.float64]:
+def tail_p_value(z: ArrayLike, n_evaluations: ArrayLike) -> NDArray[np.float64]:
     """Probability that an unchanged series of this length reaches the statistic ``z``.
 
     Parameters
     ----------
     z : array_like
-        Largest statistic over all splits (`change_point.scan`), any shape.
+        Largest statistic over all splits in one direction (`change_point.scan`), any shape; where
+        both are watched, `change_point.two_sided`.
     n_evaluations : array_like of int
         Evaluations ``t`` it was found in; broadcast against `z`.
-    two_sided : bool
-        True where the largest of both directions was taken.
 
     Returns
     -------
@@ -46,7 +43,7 @@ def tail_p_value(
     below = 1.0 - (1.0 - at_mode) * np.maximum(z, 0.0) / mode
     with np.errstate(invalid="ignore"):
         p = np.where(z < mode, below, _approximation(np.maximum(z, mode), log_range))
-    p = np.where(t < _SHORTEST, 1.0, np.clip(p * (2.0 if two_sided else 1.0), 0.0, 1.0))
+    p = np.where(t < _SHORTEST, 1.0, np.clip(p, 0.0, 1.0))
     answer: NDArray[np.float64] = np.where(np.isnan(z), np.nan, p)
     return answer
 

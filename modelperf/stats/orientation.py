@@ -10,6 +10,8 @@ from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
 
 Floats = NDArray[np.float64]
 
+_SMALLEST_LOSS = float(np.nextafter(0.0, 1.0))  # half of it would be zero again
+
 _KINDS = {
     "r_squared": MetricKind.R_SQUARED,
     "rmse": MetricKind.LOSS,
@@ -150,7 +152,7 @@ def _floored_log(loss: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
         smallest = np.where(loss > 0, loss, np.inf).min(axis=-1, keepdims=True)
         negative = (loss < 0).any(axis=-1, keepdims=True)
-        floor = np.where(np.isinf(smallest), 1.0, smallest / 2)
+        floor = np.where(np.isinf(smallest), 1.0, np.maximum(smallest / 2, _SMALLEST_LOSS))
         return np.where(negative, loss, np.log(np.maximum(loss, floor)))
 
 

@@ -155,7 +155,8 @@ class Verdict:
     rule : Rule or None
         The rule that opened the incident while ``degraded``.
     statistic : float or None
-        ``Z``, the drift score; None where too few evaluations are retained.
+        ``Z``, the drift score, of falls; for ``TARGET_ZERO`` the larger of both directions, allowed
+        for two. None where too few evaluations are retained.
     threshold : float
         ``h``.
     p_value : float or None

@@ -6,12 +6,12 @@ alike, and a series judged at once or one evaluation at a time gives bitwise the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from modelperf.stats.change_point import Scan, Side, scan
+from modelperf.stats.change_point import Scan, Side, scan, two_sided
 from modelperf.stats.collapse import BASE, Depth, depth
 from modelperf.stats.fleet import tail_p_value
 from modelperf.stats.orientation import orient
@@ -84,10 +84,12 @@ class Track:
         last = self._block_end(first, size, start=0)
         found = scan(*self._gather(first, last, start=0))
         enough = found.n >= self.rules.min_evaluations
-        two_sided = self.rules.kind is MetricKind.TARGET_ZERO
-        z = np.maximum(found.fall.z, found.rise.z) if two_sided else found.fall.z
+        z = found.fall.z
+        if self.rules.kind is MetricKind.TARGET_ZERO:
+            found = _both_watched(found)
+            z = np.maximum(found.fall.z, found.rise.z)
         z = np.where(enough, z, np.nan)
-        p = tail_p_value(z, found.n, two_sided=two_sided)
+        p = tail_p_value(z, found.n)
         before, now = self._depths(first, last)
         return Block(first, last, found, z, p, now, before)
 
@@ -125,6 +127,11 @@ class Track:
         values, counts = np.where(inside, self.values[at], np.nan), self.counts[at]
         found = depth(orient(values, counts, self.rules.kind), counts)
         return _part(found, slice(0, -1)), _part(found, slice(1, None))
+
+
+def _both_watched(found: Scan) -> Scan:
+    fall = replace(found.fall, z=two_sided(found.fall.z))
+    return replace(found, fall=fall, rise=replace(found.rise, z=two_sided(found.rise.z)))
 
 
 def _part(found: Depth, rows: slice) -> Depth:

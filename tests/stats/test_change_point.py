@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from modelperf.stats.change_point import change_range, scan, standardise, z_from_t
+from modelperf.stats.change_point import change_range, scan, standardise, two_sided, z_from_t
 from modelperf.stats.weights import fitted_weights
 from tests.stats.reference import change_point_loops as loops
 
@@ -174,6 +174,15 @@ def test_z_from_t_stays_finite_where_the_tail_underflows():
     # one step before and one after the change of method agree with the leading term of the tail
     near = z_from_t(np.array([44.90, 44.95, 45.0, 45.05, 45.1]), np.full(5, 198.0))
     assert np.diff(near) == pytest.approx(np.diff(near).mean(), rel=0.01)
+
+
+def test_two_sided_statistic_has_twice_the_tail():
+    z = np.array([0.8, 2.0, 3.9, 30.0, 400.0])
+    found = two_sided(z)
+    assert found[:3] == pytest.approx(stats.norm.isf(2 * stats.norm.sf(z[:3])), rel=1e-9)
+    assert found[3:] == pytest.approx(z[3:] - np.log(2) / z[3:], rel=1e-4)
+    assert two_sided(np.array([0.5, -3.0])).tolist() == [0, 0]
+    assert np.isnan(two_sided(np.array([np.nan]))).all()
 
 
 def test_change_range_holds_the_change_and_narrows_with_its_size():

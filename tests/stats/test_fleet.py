@@ -12,7 +12,6 @@ from tests.stats.reference import change_point_loops as loops
 @pytest.mark.parametrize("z", [2.5, 3.9, 6.0, 20.0])
 def test_tail_equals_the_formula(z: float, t: int):
     assert tail_p_value(z, t) == pytest.approx(loops.tail_p_value(z, t), rel=1e-12)
-    assert tail_p_value(z, t, two_sided=True) == pytest.approx(2 * loops.tail_p_value(z, t))
 
 
 @pytest.mark.parametrize("t", [15, 16, 20, 30, 45, 60, 200, 10_000])
