@@ -101,7 +101,7 @@ class TestAnswer(Struct):
     created_at: Instant
 
 
-class ActiveAnswer(TestAnswer):
+class ActiveTest(TestAnswer):
     """A running test, with its machine and its age."""
 
     machine_name: str
@@ -118,7 +118,7 @@ class TestQuery(Struct):
     limit: Limit = 100
 
 
-class ActiveQuery(Struct):
+class ActiveTestQuery(Struct):
     """Which running tests are listed."""
 
     machine_id: uuid.UUID | None = None
@@ -167,13 +167,13 @@ class ABTests(Endpoint):
         found = found.filter(**chosen(given, "machine_id", "model_type", "test_status"))
         return self.page(found, TestAnswer, order=BY_ID, given=given)
 
-    @call(takes=ActiveQuery, answers=Page[ActiveAnswer])
-    def active(self, given: ActiveQuery) -> Answer:
+    @call(takes=ActiveTestQuery, answers=Page[ActiveTest])
+    def active(self, given: ActiveTestQuery) -> Answer:
         """List the running tests with their age, the newest first."""
         found = ActiveABTest.objects.filter(**chosen(given, "machine_id", "model_type"))
         if self.access.machine_ids is not None:
             found = found.filter(machine_id__in=self.access.machine_ids)
-        return self.page(found, ActiveAnswer, order=BY_ID, given=given)
+        return self.page(found, ActiveTest, order=BY_ID, given=given)
 
     @call(answers=TestAnswer, problems=(404,))
     def retrieve(self, id: uuid.UUID) -> ABTest:

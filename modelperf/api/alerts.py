@@ -23,7 +23,7 @@ Resolution = Literal[alerts.RESOLUTIONS]  # type: ignore[valid-type]
 WORST_FIRST: Final = Order(("rank", "-alert_timestamp", "-id"), (int, datetime, uuid.UUID))
 
 
-class ActiveAnswer(Struct):
+class ActiveAlert(Struct):
     """An unresolved alert; without a machine it is one of the fleet."""
 
     id: uuid.UUID
@@ -41,7 +41,7 @@ class ActiveAnswer(Struct):
     assignee: str | None
 
 
-class ActiveQuery(Struct):
+class ActiveAlertQuery(Struct):
     """Which unresolved alerts are listed; with a machine those of the fleet are left out."""
 
     machine_id: uuid.UUID | None = None
@@ -82,7 +82,7 @@ class AlertAnswer(Struct):
     created_at: Instant
 
 
-class AlertQuery(ActiveQuery):
+class AlertQuery(ActiveAlertQuery):
     """Which alerts are listed, resolved ones included."""
 
     limit: Limit = 100
@@ -100,8 +100,8 @@ class Resolving(Struct):
 class Alerts(Endpoint):
     """Alerts and their triage."""
 
-    @call(takes=ActiveQuery, answers=list[ActiveAnswer], problems=(404,))
-    def active(self, given: ActiveQuery) -> Answer:
+    @call(takes=ActiveAlertQuery, answers=list[ActiveAlert], problems=(404,))
+    def active(self, given: ActiveAlertQuery) -> Answer:
         """List unresolved alerts as a bare array, critical first, then newest."""
         if given.machine_id:
             self.machine(given.machine_id)
@@ -111,7 +111,7 @@ class Alerts(Endpoint):
         # Nobody can be assigned yet, which is what null says.
         nobody = Value(None, output_field=CharField())
         found = found.annotate(rank=severity_rank(), count=F("occurrences"), assignee=nobody)
-        results, link = page(self.request, found, ActiveAnswer, order=WORST_FIRST, given=given)
+        results, link = page(self.request, found, ActiveAlert, order=WORST_FIRST, given=given)
         return Answer(Rows(results), headers=next_link(link))
 
     @call(takes=AlertQuery, answers=Page[AlertAnswer])

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+import structlog
 from django.core.exceptions import (
     PermissionDenied,
     RequestDataTooBig,
@@ -24,6 +25,8 @@ from modelperf.services.errors import (
     InvalidError,
     NotFoundError,
 )
+
+log = structlog.get_logger(__name__)
 
 API_ROOT: Final = "/api/"
 MOST_ERRORS: Final = 100
@@ -48,7 +51,8 @@ def problem_response(error: Exception, _context: Any) -> HttpResponse | None:
     return next((answer(error) for kind, answer in _ANSWERS if isinstance(error, kind)), None)
 
 
-def _database_problem(_error: Exception) -> HttpResponse:
+def _database_problem(error: Exception) -> HttpResponse:
+    log.error("database_did_not_answer", exc_info=error)
     detail = "The database did not answer in time. Try again."
     return problem(503, detail, headers={"Retry-After": "1"})
 

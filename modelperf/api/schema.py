@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -19,6 +19,7 @@ from modelperf.services.metrics import Evaluation
 REFERENCE: Final = "#/components/schemas/{name}"
 # A metric may stand beside the parameters, under a name that none of them has.
 OPEN_TO_NUMBERS: Final = (Evaluation,)
+TIMES: Final = ("evaluation_start", "evaluation_end", "evaluation_date")
 ALWAYS: Final = (400, 401, 403, 422, 429, 503)
 WITH_BODY: Final = (413, 415)
 
@@ -44,6 +45,8 @@ class Problem(Struct):
 
 class CallSchema(AutoSchema):
     """Describes an endpoint by its call."""
+
+    schemas: ClassVar[dict[str, Any]] = {}
 
     def get_operation(self, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         """Return the operation."""
@@ -90,7 +93,7 @@ class CallSchema(AutoSchema):
                 "name": name,
                 "in": "query",
                 "required": parameters(call.takes)[name].is_required and call.style == "query",
-                "schema": form,
+                "schema": _in_query(form),
             }
             for name, form in properties.items()
             if not _is_structured(form)
@@ -107,7 +110,6 @@ class CallSchema(AutoSchema):
         form = dict(_schemas(call.takes)[1][call.takes.__name__])
         needed = ", ".join(form.pop("required", []))
         text = f"Needed here or in the query string: {needed}. Where both give one they agree."
-        form = _open(call.takes, form)
         return {"required": False, "description": text, "content": {JSON: {"schema": form}}}
 
     def _responses(self) -> dict[str, Any]:
@@ -130,6 +132,9 @@ class CallSchema(AutoSchema):
         form, components = _schemas(kind)
         for name, schema in components.items():
             kind_of = ResolvedComponent.SCHEMA
+            known = self.schemas.setdefault(name, schema)
+            if known != schema:
+                raise AssertionError(f"Two structs of the API are called {name}.")
             component = ResolvedComponent(name, kind_of, schema, object=name)  # type: ignore[no-untyped-call]
             self.registry.register_on_missing(component)
         return form
@@ -151,19 +156,35 @@ _MEANING: Final = {
 
 def _schemas(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     (form,), components = msgspec.json.schema_components([kind], ref_template=REFERENCE)
+    for component in components.values():
+        component["description"] = _text(component["description"])
     for struct in OPEN_TO_NUMBERS:
         if struct.__name__ in components:
-            components[struct.__name__] = _open(struct, components[struct.__name__])
+            components[struct.__name__] = _open(components[struct.__name__])
     return form, components
 
 
-def _open(kind: type[Struct], form: dict[str, Any]) -> dict[str, Any]:
-    """Let bare metrics stand beside the parameters."""
-    if kind not in OPEN_TO_NUMBERS:
-        return form
+def _open(form: dict[str, Any]) -> dict[str, Any]:
+    """Let bare metrics stand beside the parameters, and say that its times have an offset."""
+    times = {name: _as_time(value) for name, value in form["properties"].items() if name in TIMES}
+    form = form | {"properties": form["properties"] | times}
     required = [name for name in form.get("required", ()) if name != "metrics"]
     form = form | {"required": required, "additionalProperties": {"type": "number"}}
     return {name: value for name, value in form.items() if value != []}
+
+
+def _as_time(form: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in form:
+        return form | {"anyOf": [_as_time(choice) for choice in form["anyOf"]]}
+    return form | {"format": "date-time"} if form.get("type") == "string" else form
+
+
+def _in_query(form: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a query parameter, which cannot be null: it is left out instead."""
+    choices = [choice for choice in form.get("anyOf", ()) if choice.get("type") != "null"]
+    default = {"default": form["default"]} if form.get("default") is not None else {}
+    kept = choices[0] if len(choices) == 1 else {n: v for n, v in form.items() if n != "default"}
+    return kept | default
 
 
 def _is_structured(form: dict[str, Any]) -> bool:
