@@ -63,9 +63,10 @@ def rows(full: bool) -> list[Row]:
     Parameters
     ----------
     full : bool
-        1,000 series a figure, held to the targets; otherwise 40, with binomial bounds.
+        2,000 series a figure (1,000 for delays), held to the targets; otherwise 40, with binomial
+        bounds.
     """
-    sample = Sample(1000, is_exact=True) if full else Sample(40, is_exact=False)
+    sample = Sample(2000, is_exact=True) if full else Sample(40, is_exact=False)
     return [
         *unchanged(sample),
         *changed(sample),

@@ -20,7 +20,7 @@ from modelperf.stats.weights import fitted_weights
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-REACH = 3.0
+REACH = 2.5
 RANGE_CRITICAL = 7.35
 _ROUNDING = 1e-12
 
@@ -126,7 +126,7 @@ def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
     Returns
     -------
     Standardised
-        Deviations are winsorised at 3 MAD/.6745 around the median (not the mean, which one value
+        Deviations are winsorised at 2.5 MAD/.6745 around the median (not the mean, which one value
         of a million would move away from all the others). The scale is at least the standard
         deviation of rounding to the smallest gap between two values, and 1e-12 of the
         median: an outlier in a constant series is then one rounding step, not infinitely many.

@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 BASE = 60
 FEWEST_IN_BASE = 20
 TWO_IN_A_ROW = 5.0
-ONE_ALONE = (10.0, 20.0)
-TIMES_LARGEST = 4.4
+ONE_ALONE = (10.0, 40.0)
+TIMES_LARGEST = 4.5
 OUTLIER = 8.0
 BACK = 4
 _SMALLEST_SCALE = 1e-12
@@ -34,8 +34,8 @@ class Depth:
     before, scale : ndarray, shape (rows,)
         Median and robust standard deviation of those before, on the scale of the input.
     alone_beyond : ndarray, shape (rows,)
-        Bound beyond which one evaluation alone is a collapse: 4.4 times the largest deviation
-        among those before, between 10 and 20. Infinite where more than half of those before are
+        Bound beyond which one evaluation alone is a collapse: 4.5 times the largest deviation
+        among those before, between 10 and 40. Infinite where more than half of those before are
         equal: one deviant evaluation is then no multiple of any spread.
     """
 
