@@ -42,9 +42,7 @@ def test_any_host_is_e002(settings: Settings, hosts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("demo", "found"), [(False, {"modelperf.E003"}), (True, set())])
-def test_debug_outside_the_demo_is_e003(
-    settings: Settings, demo: bool, found: set[str]
-) -> None:
+def test_debug_outside_the_demo_is_e003(settings: Settings, demo: bool, found: set[str]) -> None:
     settings.DEBUG, settings.DEMO = True, demo
 
     assert ids() == found
@@ -57,9 +55,7 @@ def test_data_folder_below_a_file_is_e004(settings: Settings, tmp_path: Path) ->
     assert ids() == {"modelperf.E004"}
 
 
-def test_data_folder_that_does_not_exist_yet_is_fine(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_data_folder_that_does_not_exist_yet_is_fine(settings: Settings, tmp_path: Path) -> None:
     settings.STATIC_ROOT = tmp_path / "new" / "data" / "static"
 
     assert ids() == set()

@@ -13,7 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from modelperf.services.errors import DomainError
+from modelperf.services.errors import DomainError, InvalidError
 
 Verb = Callable[..., Any]
 
@@ -41,6 +41,12 @@ class ObjectForm(ModelForm):
         if not isinstance(value, dict):
             raise forms.ValidationError('Write an object, such as {"unit": "kWh"}.')
         return value
+
+
+def _sentences(error: DomainError) -> list[str]:
+    """Return what is wrong with each field, else the refusal as a whole."""
+    fields = error.errors if isinstance(error, InvalidError) else []
+    return [field.msg for field in fields] or [error.detail]
 
 
 def component(name: str, **context: Any) -> SafeString:
@@ -71,7 +77,8 @@ class ServiceAdmin(ModelAdmin):
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except DomainError as error:
-            self.message_user(request, error.detail, messages.ERROR)
+            for sentence in _sentences(error):
+                self.message_user(request, sentence, messages.ERROR)
             return HttpResponseRedirect(request.path)
 
     def changelist_view(

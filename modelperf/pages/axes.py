@@ -86,8 +86,9 @@ def value_ticks(low: float, high: float, unit: str, wanted: int = 5) -> list[Tic
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough)
     decimals = _decimals(step)
-    first = math.ceil(low / step)
-    last = math.floor(high / step)
+    # A hair's breadth of tolerance: 0.95 / 0.05 is a little less than 19.
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
     suffix = f" {unit}" if unit == "%" else ""
     return [Tick(i * step, fixed(i * step, decimals) + suffix) for i in range(first, last + 1)]
 

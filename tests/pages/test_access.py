@@ -38,9 +38,7 @@ def test_login_with_the_password_leads_to_the_page(ada: User) -> None:
 
 @pytest.mark.parametrize("next_page", ["https://evil.example/", "//evil.example", "javascript:x"])
 def test_login_leads_to_no_other_host(ada: User, next_page: str) -> None:
-    response = Client().post(
-        "/login", {"username": "ada", "password": PASSWORD, "next": next_page}
-    )
+    response = Client().post("/login", {"username": "ada", "password": PASSWORD, "next": next_page})
 
     assert response["Location"] == "/ui/model-performance"
 
@@ -91,9 +89,7 @@ def test_form_of_an_old_page_is_refused_within_the_frame(user: User) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_theme_is_kept_in_a_cookie_that_scripts_cannot_read(
-    logged_in: Client, theme: str
-) -> None:
+def test_theme_is_kept_in_a_cookie_that_scripts_cannot_read(logged_in: Client, theme: str) -> None:
     response = logged_in.post("/ui/theme", {"theme": theme, "next": "/ui/model-performance?days=7"})
 
     assert response["Location"] == "/ui/model-performance?days=7"

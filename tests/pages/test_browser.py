@@ -60,9 +60,7 @@ def background(watched: Watched) -> str:
 def test_series_is_accessible_clean_and_fits(
     visit: Visit, user: User, degraded: ModelVersion, scheme: str, width: int
 ) -> None:
-    watched = visit(
-        f"{PAGE}?machine={degraded.machine_id}", user=user, scheme=scheme, width=width
-    )
+    watched = visit(f"{PAGE}?machine={degraded.machine_id}", user=user, scheme=scheme, width=width)
 
     assert watched.page.locator(".badge.degraded").count() == 1
     assert widths(watched) == (width, width)
@@ -80,9 +78,7 @@ def test_login_is_accessible_clean_and_fits(visit: Visit, scheme: str, width: in
 
 
 @pytest.mark.parametrize("path", ["", "?machine=unknown", "?days=0", "?find=nobody"])
-def test_page_that_has_nothing_to_show_is_accessible(
-    visit: Visit, user: User, path: str
-) -> None:
+def test_page_that_has_nothing_to_show_is_accessible(visit: Visit, user: User, path: str) -> None:
     if path:
         worlds.machine()
     watched = visit(PAGE + path, user=user, width=375)

@@ -15,7 +15,7 @@ from modelperf.services.metrics import Evaluation
 
 BY = "user:tests"
 DAY = timedelta(days=1)
-MARKUP = '<script>alert(1)</script><b>bold</b>&amp;"\''
+MARKUP = "<script>alert(1)</script><b>bold</b>&amp;\"'"
 
 
 def midnight() -> datetime:

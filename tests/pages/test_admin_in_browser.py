@@ -1,0 +1,58 @@
+"""Triage in a real browser: the admin works under the strict policy."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import User
+
+from modelperf.models import Alert, ApiKey
+from tests import factories
+from tests.pages.conftest import Visit
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_alert_is_resolved_with_a_reason(visit: Visit, superuser: User, scheme: str) -> None:
+    alert = factories.AlertFactory.create(severity="critical", alert_message="It got worse.")
+    factories.AlertFactory.create(fleet=True, alert_message="Many got worse.")
+    watched = visit("/admin/modelperf/alert/", user=superuser, scheme=scheme)
+    page = watched.page
+    assert page.locator("td .badge.degraded").inner_text().strip() == "Critical"
+
+    page.locator(f"input[value='{alert.pk}']").check()
+    page.get_by_label("Action:").select_option("resolve")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("What was done").select_option("fixed")
+    page.get_by_label("Notes").fill("a new bearing")
+    page.get_by_role("button", name="Resolve").click()
+
+    assert page.locator(".messagelist").inner_text().strip() == "1 resolved."
+    assert page.locator("#result_list tbody tr").count() == 1
+    alert = Alert.objects.get(pk=alert.pk)
+    assert (alert.resolution_action, alert.resolution_notes) == ("fixed", "a new bearing")
+    watched.assert_clean()
+
+
+def test_key_is_made_and_shown_once(visit: Visit, superuser: User) -> None:
+    watched = visit("/admin/modelperf/apikey/add/", user=superuser)
+    page = watched.page
+
+    page.get_by_label("Name:").fill("nightly")
+    page.get_by_label("Read", exact=True).check()
+    page.get_by_role("button", name="Save", exact=True).click()
+
+    text = page.locator(".messagelist code").inner_text()
+    assert ApiKey.objects.get_from_key(text).name == "nightly"
+    watched.assert_clean()
+
+
+def test_severity_badges_have_contrast(visit: Visit, superuser: User) -> None:
+    for severity in ("critical", "warning", "normal"):
+        factories.AlertFactory.create(severity=severity)
+    watched = visit("/admin/modelperf/alert/", user=superuser)
+
+    results = Axe().run(watched.page, context=".badge").response
+
+    assert [finding["id"] for finding in results["violations"]] == []
