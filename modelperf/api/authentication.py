@@ -7,8 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef
+from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
@@ -16,11 +15,18 @@ from rest_framework.request import Request
 
 from modelperf.api.throttling import count_failed_key
 from modelperf.models import ApiKey
+from modelperf.services.database import execute, repeated
 
 READ, WRITE, TRAIN, TRIAGE, ADMIN = ApiKey.Scope.values
 KEYWORD: Final = "Api-Key"
 # Anything else cannot be a key and is refused without asking the database.
 _KEY_FORM: Final = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}", re.ASCII)
+_FIND_KEY: Final = """
+    SELECT name, hashed_key, scopes, expiry_date,
+        ARRAY(SELECT machine_id FROM api_key_machines WHERE apikey_id = api_keys.id)
+    FROM api_keys
+    WHERE prefix = %s AND NOT revoked
+"""
 # What a logged-in user needs for what a key needs a scope for; a superuser has them all.
 PERMISSION_OF_SCOPE: Final = {
     WRITE: "modelperf.add_modelperformancemetric",
@@ -71,29 +77,33 @@ class ApiKeyAuthentication(BaseAuthentication):
         keyword, _, text = request.headers.get("Authorization", "").partition(" ")
         if keyword.lower() != KEYWORD.lower():
             return None
-        key = _usable_key(text.strip())
-        if key is None:
+        access = _access(text.strip())
+        if access is None:
             count_failed_key(request._request)  # noqa: SLF001 -- REST framework's own name
             raise AuthenticationFailed("This key is unknown, revoked or expired.")
-        return Program(key.name), _access(key)
+        return Program(access.actor), access
 
     def authenticate_header(self, request: Request) -> str:
         """Return the challenge of a 401."""
         return KEYWORD
 
 
-def _usable_key(text: str) -> ApiKey | None:
+def _access(text: str) -> Access | None:
+    """Return the access of a key in use, None for any other text.
+
+    The statement is prepared: the same through the ORM costs twenty times the processor time,
+    on every request. A server that is just being replaced is waited for.
+    """
     if not _KEY_FORM.fullmatch(text):
         return None
-    machines = ApiKey.machines.through.objects.filter(apikey_id=OuterRef("pk"))
-    named = ArraySubquery(machines.values("machine_id"))
-    key = ApiKey.objects.filter(prefix=text[:8], revoked=False).annotate(limited_to=named).first()
-    return key if key and key.is_valid(text) and not key.has_expired else None
-
-
-def _access(key: Any) -> Access:
-    named = frozenset(key.limited_to) or None
-    return Access(actor=f"key:{key.name}", scopes=frozenset(key.scopes), machine_ids=named)
+    found = repeated(lambda: execute(_FIND_KEY, (text[:8],)).fetchone())
+    if found is None or not ApiKey.objects.key_generator.verify(text, found[1]):
+        return None
+    name, _, scopes, expires_at, machine_ids = found
+    if expires_at is not None and expires_at < timezone.now():
+        return None
+    named = frozenset(machine_ids) or None
+    return Access(actor=f"key:{name}", scopes=frozenset(scopes), machine_ids=named)
 
 
 class HasScope(BasePermission):

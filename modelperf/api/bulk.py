@@ -21,7 +21,7 @@ _MOST_ERRORS: Final = 100
 
 
 def gathered(body: Any, row: Place = ()) -> Any:
-    """Return a body with its bare `{name: number}` moved to where the others are, `metrics`."""
+    """Move a body's bare `{name: number}` to where the others are, `metrics`; return the body."""
     bare = body.keys() - PARAMETERS if isinstance(body, dict) else ()
     under = (body.get("metrics") or {}) if bare else {}
     if not bare or not isinstance(under, dict):
@@ -31,9 +31,8 @@ def gathered(body: Any, row: Place = ()) -> Any:
         raise parameters.invalid(
             [FieldError(("body", *row, n), msg, "disagreement") for n in twice]
         )
-    kept = {name: value for name, value in body.items() if name in PARAMETERS}
-    kept["metrics"] = under | {name: body[name] for name in bare}
-    return kept
+    body["metrics"] = under | {name: body.pop(name) for name in bare}
+    return body
 
 
 def evaluations_of(body: Any) -> list[Evaluation]:

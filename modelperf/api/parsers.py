@@ -91,9 +91,14 @@ def _count_names(value: Any, depth: int) -> int:
 
 
 def _upper_bound_of_names(body: bytes) -> int:
-    """Count quotes before colons: all names, and strings that begin with or contain the pair."""
-    blanks = (b'" ', b'"\n', b'"\t', b'"\r')
-    return len(_MEMBER.findall(body)) if any(map(body.count, blanks)) else body.count(b'":')
+    """Count quotes before colons: all names, and strings that begin with or contain the pair.
+
+    Only where a quote is followed by white space can a colon come after that.
+    """
+    white_space = [character for character in (b" ", b"\n", b"\t", b"\r") if character in body]
+    if any(b'"' + character in body for character in white_space):
+        return len(_MEMBER.findall(body))
+    return body.count(b'":')
 
 
 def _refuse_duplicates(body: bytes, value: Any) -> None:

@@ -67,7 +67,7 @@ def test_every_operation_is_in_the_handbook() -> None:
     missing = [
         f"{method.upper()} {path}"
         for path, method, _ in operations()
-        if f"{method.upper()} {path.removeprefix(ROOT) or path}" not in handbook
+        if f"`{method.upper()} {path.removeprefix(ROOT)}`" not in handbook
     ]
     assert not missing
 
