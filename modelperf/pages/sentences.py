@@ -125,7 +125,8 @@ def _levels(verdict: Verdict, metric: MetricName) -> str:
 
 
 def _with_unit(value: float | None, metric: MetricName) -> str:
-    return f"{number(value)} {metric.unit}".rstrip()
+    # A number and its unit stay on one line.
+    return f"{number(value)}\N{NO-BREAK SPACE}{metric.unit}" if metric.unit else number(value)
 
 
 def _size(verdict: Verdict, metric: MetricName) -> str:
