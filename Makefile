@@ -36,7 +36,7 @@ check: development  ## lint, format, types, imports, migrations, API document, s
 		|| { echo "The API changed: cp $(VENV)/openapi.yaml docs/api/openapi.yaml, and commit it."; exit 1; }
 
 bench: development  ## measure speed and statistics against their targets
-	@for file in benchmarks/[a-z]*.py; do \
+	@for file in $$(grep -l __main__ benchmarks/*.py); do \
 		echo "== $$file"; $(VENV)/bin/python -m benchmarks.$$(basename $$file .py) $(ARGS) || exit 1; \
 	done
 
