@@ -17,8 +17,7 @@ from modelperf.admin.training import TrainingRunAdmin
 
 # Keys without scopes open nothing here; showing them would only mislead. Their admin is imported
 # above, so that autodiscovery finds it done and does not register it again.
-if admin.site.is_registered(APIKey):
-    admin.site.unregister(APIKey)
+admin.site.unregister(APIKey)
 admin.site.enable_nav_sidebar = False  # the lists need the width
 admin.site.site_header = admin.site.site_title = "modelperf"
 admin.site.index_title = "Administration"

@@ -13,7 +13,6 @@ from django.utils.functional import cached_property
 from modelperf.admin.base import ReadOnlyAdmin, actor
 from modelperf.models import ModelPerformanceMetric
 from modelperf.services import metrics
-from modelperf.services.errors import DomainError
 from modelperf.templatetags.presentation import number, window
 
 MOST_COUNTED = 2000
@@ -78,11 +77,7 @@ class EvaluationAdmin(ReadOnlyAdmin):
     ) -> None:
         """Delete the selected evaluations with their revisions."""
         doomed = list(queryset.order_by("id")[:MOST_COUNTED])
-        try:
-            count = metrics.delete(metrics=doomed, by=actor(request))
-        except DomainError as error:
-            self.message_user(request, error.detail, messages.ERROR)
-            return
+        count = metrics.delete(metrics=doomed, by=actor(request))
         for row in doomed:
             self.log_change(request, row, "Deleted.")
         self.message_user(request, f"{count} deleted, their series judged anew.", messages.SUCCESS)

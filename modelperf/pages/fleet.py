@@ -25,7 +25,7 @@ from modelperf.pages.verdicts import State, Verdict
 MOST_MACHINES = 500
 # Documents that may be large and are not shown.
 UNSHOWN = ("artefact", "hyperparameters", "feature_names", "metadata")
-UNSHOWN_STATE = ("drift_state__fold", "drift_state__rules")
+UNSHOWN_STATE = ("drift_state__fold",)
 
 SeriesKey = tuple[uuid.UUID, str]
 
@@ -66,13 +66,6 @@ class Fleet:
     def types_of(self, machine: Machine) -> list[str]:
         """Return the model types that serve a machine."""
         return [r.model_type for r in self.rows if r.machine.pk == machine.pk and r.model_type]
-
-    def row(self, machine_id: uuid.UUID, model_type: str) -> Row | None:
-        """Return the row of a series."""
-        return next(
-            (r for r in self.rows if r.machine.pk == machine_id and r.model_type == model_type),
-            None,
-        )
 
 
 def load(*, find: str, chosen: uuid.UUID | None, now: datetime) -> Fleet:

@@ -8,6 +8,7 @@ from modelperf.models import ModelVersion
 from modelperf.models.metrics import Evaluation
 from modelperf.pages.metric_names import MetricName
 from modelperf.pages.verdicts import GOES_STALE, Verdict, last_seen
+from modelperf.stats.results import MetricKind
 from modelperf.templatetags.presentation import ago, day, number
 
 
@@ -68,7 +69,7 @@ def _degraded(verdict: Verdict, name: str, metric: MetricName) -> Sentence:
         return Sentence(f"Collapsed{_since(verdict)}.", f"{went}; {_score(verdict)}.")
     return Sentence(
         f"Degraded{_since(verdict)}",
-        f"{_uncertain(verdict)}. {went}{_size(verdict, metric)}; {_evidence(verdict)}.",
+        f"{_uncertain(verdict)}. {went}{_size(verdict)}; {_evidence(verdict)}.",
     )
 
 
@@ -129,9 +130,9 @@ def _with_unit(value: float | None, metric: MetricName) -> str:
     return f"{number(value)}\N{NO-BREAK SPACE}{metric.unit}" if metric.unit else number(value)
 
 
-def _size(verdict: Verdict, metric: MetricName) -> str:
+def _size(verdict: Verdict) -> str:
     """Return the relative change; for a bias the growth is in its own unit and told already."""
-    if verdict.effect is None or "0 is best" in metric.reading:
+    if verdict.effect is None or verdict.kind == MetricKind.TARGET_ZERO:
         return ""
     return f", {number(100 * verdict.effect)} % worse"
 
@@ -149,9 +150,8 @@ def _evidence(verdict: Verdict) -> str:
 
 
 def _score(verdict: Verdict) -> str:
-    if verdict.statistic is None:
-        return f"found over {verdict.n_evaluations} evaluations"
-    return f"Z is {number(verdict.statistic)} over {verdict.n_evaluations} evaluations"
+    """Return how far a collapse fell: its statistic is a robust z, not Z."""
+    return f"{number(verdict.fall)} robust standard deviations away from what came before"
 
 
 def _lower(text: str) -> str:

@@ -75,6 +75,7 @@ class Verdict:
 
     state: State
     metric: str
+    kind: str
     rule: str
     statistic: float | None
     threshold: float | None
@@ -88,6 +89,7 @@ class Verdict:
     n_evaluations: int
     needed: int
     peak: float | None
+    fall: float | None
     outlier_window: bool
     crossing: Crossing | None
     version: int
@@ -109,6 +111,7 @@ def of_version(version: ModelVersion | None) -> Verdict | None:
     return Verdict(
         state=State(_kind(drift_state.status, crossing)),
         metric=drift_state.metric,
+        kind=drift_state.rules.get("kind", ""),
         rule=stored.get("rule") or "",
         statistic=stored.get("statistic"),
         threshold=stored.get("threshold"),
@@ -121,7 +124,8 @@ def of_version(version: ModelVersion | None) -> Verdict | None:
         changed_high=_time(stored.get("changed_before")),
         n_evaluations=stored.get("n_evaluations") or 0,
         needed=stored.get("needed") or 0,
-        peak=_peak(stored),
+        peak=_peak(stored, "change_point"),
+        fall=_peak(stored, "collapse"),
         outlier_window=bool(stored.get("outlier_window")),
         crossing=crossing,
         version=version.model_version,
@@ -135,9 +139,9 @@ def _kind(status: str, crossing: Crossing | None) -> str:
     return "insufficient" if status == "insufficient_data" else status
 
 
-def _peak(stored: Mapping[str, Any]) -> float | None:
-    """Return the worst Z since a change opened: a degradation outlives the statistic's fall."""
-    found = (c for c in stored.get("conditions", ()) if c["rule"] == "change_point")
+def _peak(stored: Mapping[str, Any], rule: str) -> float | None:
+    """Return the worst since a condition opened: a degradation outlives its statistic's fall."""
+    found = (c for c in stored.get("conditions", ()) if c["rule"] == rule)
     return next((c["peak_statistic"] for c in found), None)
 
 

@@ -466,3 +466,23 @@ def test_page_needs_the_same_queries_for_one_series_and_for_many(logged_in: Clie
     # policies; of the trend: evaluations, active version, policy; A/B tests, versions, alerts,
     # training runs
     assert len(few) == len(many) == 15
+
+
+def test_page_of_metric_without_direction_draws_it_and_judges_nothing(logged_in: Client) -> None:
+    model = worlds.version(worlds.machine())
+    worlds.record(model, worlds.noisy(40), metric="oddity", only=True)
+
+    text = show(logged_in, machine=model.machine_id)
+
+    assert "Not judged yet" in text
+    assert "oddity of 40 evaluations" in text
+
+
+@pytest.mark.parametrize("known", ["2017", "2017-02-31", 3, None, ""])
+def test_page_with_an_unreadable_known_change_leaves_it_out(
+    logged_in: Client, known: object
+) -> None:
+    machine = worlds.machine(metadata={"known_change": {"shown_as": known}})
+    worlds.record(worlds.version(machine), worlds.noisy(40))
+
+    assert "known change" not in show(logged_in, machine=machine.pk)

@@ -54,6 +54,7 @@ def record(
     last_end: datetime | None = None,
     skip: Iterable[int] = (),
     metric: str = "r_squared",
+    only: bool = False,
     **fields: Any,
 ) -> None:
     """Record daily evaluations that end at the last midnight, and judge them."""
@@ -66,7 +67,7 @@ def record(
             machine_id=model.machine_id,
             evaluation_start=end - (len(values) - i) * DAY,
             evaluation_end=end - (len(values) - i - 1) * DAY,
-            metrics={metric: value, "rmse": 1.25},
+            metrics={metric: value} if only else {metric: value, "rmse": 1.25},
             **{"sample_count": 1440} | fields,
         )
         for i, value in enumerate(values)
