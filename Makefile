@@ -36,9 +36,8 @@ check: development  ## lint, format, types, imports, migrations, API document, s
 		|| { echo "The API changed: cp $(VENV)/openapi.yaml docs/api/openapi.yaml, and commit it."; exit 1; }
 
 bench: development  ## measure speed and statistics against their targets
-	@for file in $$(grep -l __main__ benchmarks/*.py); do \
-		echo "== $$file"; $(VENV)/bin/python -m benchmarks.$$(basename $$file .py) $(ARGS) || exit 1; \
-	done
+	$(VENV)/bin/python -m benchmarks.ingest
+	$(VENV)/bin/python -m benchmarks.statistics --full
 
 clean:  ## remove what was installed and cached; data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov .coverage*

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from importlib import import_module
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -15,6 +16,7 @@ _limit = f"-c statement_timeout={settings.WEB_STATEMENT_TIMEOUT_MS}"
 _options["options"] = f"{_options.get('options', '')} {_limit}".strip()
 
 application = get_wsgi_application()
+import_module(settings.ROOT_URLCONF)  # else every worker's first request would load it
 
 # What is loaded by now stays, so the collector need not look at it again; and a batch of thousands
 # of decoded rows would otherwise set it off dozens of times, for half of the time of decoding.
