@@ -23,6 +23,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from config import postgres
+from tests.place import PLACE
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {"stats": ["tests/stats"], "services": ["tests/services", "tests/api", "tests/models"]}
@@ -133,7 +134,7 @@ def main() -> None:
     arguments.add_argument("mutants", nargs="*")
     given = arguments.parse_args()
     mutants = given.mutants or list(public_functions())
-    with tempfile.TemporaryDirectory(prefix="mutants-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="mutants-", dir=PLACE) as folder:
         noticed = _try_all(mutants, [Path(folder, str(job)) for job in range(given.jobs)])
     missed = [mutant for mutant, was in zip(mutants, noticed, strict=True) if not was]
     for mutant in missed:

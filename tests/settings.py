@@ -8,10 +8,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from tests.place import PLACE
+
 os.environ.setdefault("MODELPERF_SECRET_KEY", "only-for-tests-0123456789-0123456789-0123456789")
 os.environ.setdefault("MODELPERF_HTTPS", "false")
 if "MODELPERF_TEST_DATA_DIR" not in os.environ:
-    os.environ["MODELPERF_TEST_DATA_DIR"] = tempfile.mkdtemp(prefix="modelperf-test-", dir="/tmp")
+    os.environ["MODELPERF_TEST_DATA_DIR"] = tempfile.mkdtemp(prefix="modelperf-test-", dir=PLACE)
     os.environ["MODELPERF_TEST_OWNER"] = str(os.getpid())
 os.environ["MODELPERF_DATA_DIR"] = os.environ["MODELPERF_TEST_DATA_DIR"]
 

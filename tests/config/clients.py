@@ -2,7 +2,6 @@
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +11,6 @@ from pathlib import Path
 
 from config.postgres_cluster import Cluster
 
-# A cluster is a thousand files: in memory a test takes a second, on a slow disk ten.
-MEMORY = Path("/dev/shm")
-ROOMY = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 * 1024**3
-PLACE = MEMORY if ROOMY else Path("/tmp")
 PROJECT = Path(__file__).resolve().parents[2]
 
 # Answers each line with the server's process id after a query, holding its lease until stdin ends.

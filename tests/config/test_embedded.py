@@ -16,7 +16,8 @@ import pytest
 
 from config import postgres
 from config.embedded.base import DatabaseWrapper
-from tests.config.clients import PLACE, kill_at_once, running, server_pid, wait_until
+from tests.config.clients import kill_at_once, running, server_pid, wait_until
+from tests.place import PLACE
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ import pytest
 from config import postgres
 from config.postgres_cluster import SOCKET, Cluster
 from tests.config.clients import (
-    PLACE,
     Client,
     guards,
     kill_at_once,
@@ -28,6 +27,7 @@ from tests.config.clients import (
     server_pid,
     wait_until,
 )
+from tests.place import PLACE
 
 AS_ROOT = os.geteuid() == 0
 Start = Callable[..., Client]

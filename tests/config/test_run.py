@@ -17,7 +17,8 @@ import pytest
 
 from config import postgres, run
 from tests import factories
-from tests.config.clients import PLACE, PROJECT, running, wait_until
+from tests.config.clients import PROJECT, running, wait_until
+from tests.place import PLACE
 
 Launch = Callable[..., "subprocess.Popen[str]"]
 
