@@ -1,4 +1,4 @@
-"""Where throw-away folders lie: in memory where there is room, since a cluster is a thousand files."""
+"""Where throw-away folders lie: in memory where there is room, for a cluster has many files."""
 
 import shutil
 from pathlib import Path
