@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -16,6 +16,7 @@ from django.utils.text import capfirst
 from modelperf.services.errors import DomainError, InvalidError
 
 Verb = Callable[..., Any]
+REFUSAL = "modelperf.refusal"
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -49,6 +50,16 @@ def _sentences(error: DomainError) -> list[str]:
     return [field.msg for field in fields] or [error.detail]
 
 
+def _refusing(form: type[ModelForm], refusal: list[str]) -> type[ModelForm]:
+    class Refusing(form):  # type: ignore[valid-type, misc]
+        def clean(self) -> dict[str, Any] | None:
+            cleaned: dict[str, Any] | None = super().clean()
+            self.add_error(None, forms.ValidationError(refusal))
+            return cleaned
+
+    return Refusing
+
+
 def component(name: str, **context: Any) -> SafeString:
     """Return a piece of page that the web pages use too."""
     return render_to_string(f"components/{name}.html", context)
@@ -73,13 +84,23 @@ class ServiceAdmin(ModelAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """Show a service's refusal as a message; its transaction is rolled back by then."""
+        """Show a service's refusal at the form, which keeps what was typed.
+
+        Its transaction is rolled back by then, so the second pass only renders.
+        """
         try:
             return super().changeform_view(request, object_id, form_url, extra_context)
         except DomainError as error:
-            for sentence in _sentences(error):
-                self.message_user(request, sentence, messages.ERROR)
-            return HttpResponseRedirect(request.path)
+            request.META[REFUSAL] = _sentences(error)
+            return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[ModelForm]:
+        """Return the form; after a refusal one that says so and is never valid."""
+        form: type[ModelForm] = super().get_form(request, obj, change, **kwargs)
+        refusal: list[str] = request.META.get(REFUSAL, [])
+        return _refusing(form, refusal) if refusal else form
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

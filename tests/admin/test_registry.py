@@ -144,7 +144,9 @@ def test_add_model_with_wrong_values_says_why_and_stores_nothing(
 
     response = desk.post(f"{MODELS}add/", model_form(machine, **wrong), follow=True)
 
-    assert says in response.content.decode()
+    html = response.content.decode()
+    assert says in html
+    assert 'value="temperature, hour"' in html  # what was typed is kept
     assert ModelVersion.objects.count() == 1
 
 
