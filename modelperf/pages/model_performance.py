@@ -9,6 +9,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from modelperf.models import Machine
@@ -30,6 +31,7 @@ class Chosen:
 
 
 @require_safe
+@never_cache  # neither a proxy nor the way back may show numbers that are over
 @login_required
 def model_performance(request: HttpRequest) -> HttpResponse:
     """Show one series. What cannot be shown is said; nothing of another series stays."""

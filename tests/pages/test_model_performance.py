@@ -434,6 +434,13 @@ def test_page_keeps_an_unusual_period_in_its_picker(logged_in: Client) -> None:
     assert '<option value="45" selected>45 days</option>' in html
 
 
+def test_page_is_kept_by_no_cache(logged_in: Client) -> None:
+    response = logged_in.get(PAGE)
+
+    assert "no-store" in response["Cache-Control"]
+    assert "private" in response["Cache-Control"]
+
+
 def test_page_refuses_posts(logged_in: Client) -> None:
     assert logged_in.post(PAGE).status_code == 405
 
