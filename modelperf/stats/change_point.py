@@ -20,7 +20,7 @@ from modelperf.stats.weights import fitted_weights
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
-REACH = 2.5
+REACH = 2.0
 RANGE_CRITICAL = 7.35
 _ROUNDING = 1e-12
 
@@ -73,6 +73,7 @@ def scan(
     *,
     fewest_before: int = FEWEST_BEFORE,
     fewest_after: int = FEWEST_AFTER,
+    reach: float = REACH,
 ) -> Scan:
     """Look for the most likely fall and the most likely rise of each series.
 
@@ -86,6 +87,8 @@ def scan(
         (`weights.fitted_weights`) where they vary.
     fewest_before, fewest_after : int
         Evaluations that must lie on either side of a split.
+    reach : float
+        Robust standard deviations at which values are winsorised.
 
     Returns
     -------
@@ -106,14 +109,14 @@ def scan(
     if y.ndim != 2 or y.shape != counts.shape:
         raise ValueError("scan takes two blocks of shape (series, evaluations)")
     with np.errstate(over="ignore", invalid="ignore"):
-        ready = standardise(*_packed(y, counts))
+        ready = standardise(*_packed(y, counts), reach)
         contrast = _contrast(ready, fewest_before, fewest_after)
         total = _row_sums(ready.x * ready.x)
         fall, rise = (_side(ready, contrast, total, sign) for sign in (1.0, -1.0))
     return Scan(fall=fall, rise=rise, n=ready.n)
 
 
-def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
+def standardise(oriented: Floats, sample_counts: Floats, reach: float = REACH) -> Standardised:
     """Weight, winsorise and centre a block of series that is padded on the right only.
 
     Parameters
@@ -122,14 +125,15 @@ def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
         Values, NaN at the padding.
     sample_counts : ndarray, same shape
         Rows behind each value; 0 where not reported.
+    reach : float
+        Robust standard deviations at which values are winsorised.
 
     Returns
     -------
     Standardised
-        Deviations are winsorised at 2.5 MAD/.6745 around the median (not the mean, which one value
-        of a million would move away from all the others). The scale is at least the standard
-        deviation of rounding to the smallest gap between two values, and 1e-12 of the
-        median: an outlier in a constant series is then one rounding step, not infinitely many.
+        Deviations are winsorised at `reach` times MAD/.6745 around the median (one value of a
+        million would move the mean away from all others). The scale is at least the standard
+        deviation of rounding to the smallest gap between two values, and 1e-12 of the median: an outlier in a constant series is then one rounding step, not infinitely many.
     """
     here = ~np.isnan(oriented)
     n = here.sum(axis=1)[:, None]
@@ -140,8 +144,8 @@ def standardise(oriented: Floats, sample_counts: Floats) -> Standardised:
     x = root * (oriented - centre)
     floor = _resolution(ordered, centre)
     scale = row_quantile(np.sort(np.abs(x), axis=1), n, 0.5) / 0.6745
-    reach = REACH * np.maximum(scale, floor)
-    x = np.where(here, np.clip(x, -reach, reach), 0.0)
+    bound = reach * np.maximum(scale, floor)
+    x = np.where(here, np.clip(x, -bound, bound), 0.0)
     x -= root * (_row_sums(root * x) / np.maximum(_row_sums(weight), _ROUNDING))
     return Standardised(x=x, weight=weight, n=n[:, 0], variance_floor=floor[:, 0] ** 2)
 

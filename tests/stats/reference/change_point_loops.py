@@ -32,7 +32,7 @@ def winsorised(y: list[float], w: list[float]) -> list[float]:
     """Values (not deviations) after winsorising; no ties, so no resolution is needed."""
     middle = float(np.median(y))
     x = [math.sqrt(wi) * (yi - middle) for yi, wi in zip(y, w, strict=True)]
-    reach = 2.5 * float(np.median(np.abs(x))) / 0.6745
+    reach = 2 * float(np.median(np.abs(x))) / 0.6745
     clipped = [min(max(xi, -reach), reach) for xi in x]
     return [middle + xi / math.sqrt(wi) for xi, wi in zip(clipped, w, strict=True)]
 
