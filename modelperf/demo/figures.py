@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from modelperf.demo.episodes import episodes, recorded
 from modelperf.demo.load import shift_of
-from modelperf.demo.meters import CHANGED_ON, METERS, MODEL_TYPE, WORKS, Meter
+from modelperf.demo.meters import CHANGED_ON, METERS, WORKS, Meter
 from modelperf.demo.readings import midnight, read
-from modelperf.models import ABTest, DriftState, Machine, ModelPerformanceMetric, TrainingRun
+from modelperf.models import ABTest, DriftState, Machine, TrainingRun
 from modelperf.services import ab_tests
-from modelperf.services.trend import policy_of
-from modelperf.stats.fold import judge
 from modelperf.trainers.energy_baseline import DEFAULTS, predict_held_out
 
-METRIC = "nmbe"
+FOUND = "found"
 CLOSE = 21  # days from the known change within which a date counts as right
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Episode:
-    """A stretch of days on which a version was judged degraded."""
-
-    found: date
-    n_evaluations: int
-    score: float
-    changed: date
-    low: date
-    high: date
-    ended: date | None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -59,7 +43,7 @@ def training_table() -> str:
     """Return what each training found; R² and the rest are of held-out weeks."""
     rows = []
     for meter, run in _runs():
-        shape, held_out = run.model.artefact or {}, run.validation_metrics
+        shape, held_out = _artefact(run), run.validation_metrics
         shift = shift_of(run.machine)
         ends = (run.training_data_start - shift, run.training_data_end - shift)
         rows.append(
@@ -109,7 +93,9 @@ def _held_out_days(meter: Meter) -> tuple[NDArray[np.float64], NDArray[np.float6
     predicted = predict_held_out(year, settings=DEFAULTS)
     # The hour of the day falls back where a new one begins.
     day = np.cumsum(np.diff(year.features["hour_of_day"], prepend=0) < -12)
-    return np.bincount(day, weights=year.target), np.bincount(day, weights=predicted)
+    totals = (np.bincount(day, weights=values) for values in (year.target, predicted))
+    measured, expected = (np.asarray(total, float) for total in totals)
+    return measured, expected
 
 
 def _skewness(values: NDArray[np.float64]) -> float:
@@ -121,7 +107,7 @@ def verdict_table() -> str:
     rows = []
     for meter, run in _runs():
         state = DriftState.objects.get(model_id=run.model_id)
-        values = np.array([row.metrics.get(METRIC, np.nan) for row in _rows(run)], float)
+        values = np.array([row.value for row in recorded(run)])
         rows.append(
             [
                 meter.key,
@@ -143,7 +129,7 @@ def change_table() -> str:
     rows = []
     for meter, run in _runs():
         if meter.is_simulated and run.model_version == 1:
-            values = _values(run)
+            values = recorded(run)
             before = [row.value for row in values if row.day < WORKS[0]]
             after = [row.value for row in values if row.day >= WORKS[0]]
             scores = [row.score for row in values if row.score is not None]
@@ -161,13 +147,14 @@ def change_table() -> str:
     return table(_heads(head), rows)
 
 
-def hits() -> dict[str, bool]:
-    """Return for each simulated meter whether the known change was found and dated right."""
-    return {
-        meter.key: _outcome(run)[-1] == "found"
+def hits() -> dict[str, int | None]:
+    """Return for each simulated meter the days after which the known change was found, or None."""
+    outcomes = {
+        meter.key: _outcome(run)
         for meter, run in _runs()
         if meter.is_simulated and run.model_version == 1
     }
+    return {key: int(told[1]) if told[-1] == FOUND else None for key, told in outcomes.items()}
 
 
 def _outcome(run: TrainingRun) -> list[str]:
@@ -176,9 +163,9 @@ def _outcome(run: TrainingRun) -> list[str]:
         return ["-", "-", "-", "-", "missed"]
     first = found[0]
     off = (first.changed - CHANGED_ON).days
-    after = sum(CHANGED_ON < row.day <= first.found for row in _values(run))
+    after = sum(CHANGED_ON < row.day <= first.found for row in recorded(run))
     right = abs(off) <= CLOSE and first.found > CHANGED_ON
-    outcome = "found" if right else "found late, dated wrongly"
+    outcome = FOUND if right else "missed: dated wrongly"
     return [str(first.found), str(after), str(first.changed), f"{off:+d} days", outcome]
 
 
@@ -222,68 +209,15 @@ def test_table() -> str:
     return table(_heads(head), rows)
 
 
-def episodes(run: TrainingRun) -> list[Episode]:
-    """Return the stretches on which a version was judged degraded, from its stored verdicts."""
-    rows = _values(run)
-    rules = policy_of(MODEL_TYPE).rules(METRIC)
-    if rules is None:
-        return []
-    values, counts = [row.value for row in rows], [row.count for row in rows]
-    found = []
-    for start, stop in _stretches([row.detected for row in rows]):
-        # The verdict of that day again, for its date: rows keep only the statistic.
-        verdict = judge(values[: start + 1], counts[: start + 1], rules=rules).verdict
-        found.append(
-            Episode(
-                found=rows[start].day,
-                n_evaluations=start + 1,
-                score=rows[start].score or 0.0,
-                changed=rows[verdict.change_index or 0].day,
-                low=rows[verdict.change_low or 0].day,
-                high=rows[verdict.change_high or 0].day,
-                ended=rows[stop].day if stop < len(rows) else None,
-            )
-        )
-    return found
-
-
-def _stretches(flags: ArrayLike) -> Iterator[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], np.asarray(flags, bool), [False]])))
-    yield from ((int(a), int(b)) for a, b in list(pairwise(edges))[::2])
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    day: date
-    value: float
-    count: int
-    score: float | None
-    detected: bool
-
-
-def _values(run: TrainingRun) -> list[_Value]:
-    return [
-        _Value(
-            day=date.fromisoformat(row.metadata["data_day"]),
-            value=row.metrics.get(METRIC, np.nan),
-            count=row.sample_count,
-            score=row.drift_score,
-            detected=row.drift_detected,
-        )
-        for row in _rows(run)
-    ]
-
-
-def _rows(run: TrainingRun) -> list[ModelPerformanceMetric]:
-    rows = ModelPerformanceMetric.objects.filter(model_id=run.model_id)
-    return list(rows.order_by("evaluation_end", "evaluation_start"))
-
-
 def _runs() -> Iterator[tuple[Meter, TrainingRun]]:
     for meter in METERS:
         runs = TrainingRun.objects.filter(machine_id=meter.machine_id, triggered_by="demo")
         for run in runs.order_by("model_version").select_related("model", "machine"):
             yield meter, run
+
+
+def _artefact(run: TrainingRun) -> dict[str, Any]:
+    return (run.model.artefact if run.model else None) or {}
 
 
 def _point(degrees: float | None) -> str:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelperf.demo.meters import BY_KEY, Meter
-from modelperf.models import Machine
-from modelperf.trainers.base import TrainingError
+from modelperf.trainers.base import TrainedMachine, TrainingError
 from modelperf.trainers.sources import Readings
 
 DATA_FILE = Path(__file__).parent / "data" / "meters_hourly.csv.gz"
@@ -69,7 +68,7 @@ def whole_days(meter: Meter) -> Iterator[Day]:
             )
 
 
-def read(*, machine: Machine, key: str, start: datetime, end: datetime) -> Readings:
+def read(*, machine: TrainedMachine, key: str, start: datetime, end: datetime) -> Readings:
     """Return a meter's readings in [start, end) of the time that the demo shows."""
     if key not in BY_KEY:
         raise TrainingError(f"The demo has no meter {key!r}. It has {', '.join(BY_KEY)}.")

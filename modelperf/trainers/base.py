@@ -5,26 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-
-from modelperf.models import Machine, ModelVersion
+from typing import Any, Protocol
 
 
 class TrainingError(Exception):
     """No model came of it; the text is a sentence that says why and what to set."""
 
 
+class TrainedMachine(Protocol):
+    """What a trainer may know of the machine."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is said of it."""
+        ...
+
+
+class PreviousVersion(Protocol):
+    """What a trainer may know of the version before."""
+
+    @property
+    def model_version(self) -> int:
+        """Its number."""
+        ...
+
+    @property
+    def artefact(self) -> dict[str, Any] | None:
+        """What was trained."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRequest:
     """A series to be trained on its data from `data_start` up to `data_end`, exclusive."""
 
-    machine: Machine
+    machine: TrainedMachine
     model_type: str
     source: str
     data_start: datetime
     data_end: datetime
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    previous: ModelVersion | None = None
+    previous: PreviousVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,7 @@ import numpy as np
 from django.utils.module_loading import import_string
 from numpy.typing import NDArray
 
-from modelperf.models import Machine
-from modelperf.trainers.base import TrainingError
+from modelperf.trainers.base import TrainedMachine, TrainingError
 
 # Readers by name, found when they are first needed: a reader may live in any room.
 READERS = {"demo": "modelperf.demo.readings.read"}
@@ -43,12 +42,14 @@ class Readings:
 class Reader(Protocol):
     """Reads what a source holds of a machine in a window; `key` is the source's part after ':'."""
 
-    def __call__(self, *, machine: Machine, key: str, start: datetime, end: datetime) -> Readings:
+    def __call__(
+        self, *, machine: TrainedMachine, key: str, start: datetime, end: datetime
+    ) -> Readings:
         """Return the readings in [start, end)."""
         ...
 
 
-def read(source: str, *, machine: Machine, start: datetime, end: datetime) -> Readings:
+def read(source: str, *, machine: TrainedMachine, start: datetime, end: datetime) -> Readings:
     """Return the readings of a source, such as `demo:uk-gas`, in [start, end)."""
     name, _, key = source.partition(":")
     if name not in READERS or not key:

@@ -1,0 +1,241 @@
+"""The loaded demo: what it promises, and the figures of its page."""
+
+from datetime import date, timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import authenticate, get_user_model
+from django.core.management import call_command
+from django.test import RequestFactory
+
+from modelperf.demo import figures, login
+from modelperf.demo.evaluation import evaluated_days, held_back_days
+from modelperf.demo.load import is_loaded, load, n_steps
+from modelperf.demo.meters import BY_KEY, CHANGED_ON, METERS, WORKS
+from modelperf.demo.replay import replay
+from modelperf.models import (
+    ABTest,
+    Alert,
+    ApiKey,
+    DriftState,
+    LatestModelPerformance,
+    Machine,
+    ModelPerformanceMetric,
+    ModelVersion,
+    Policy,
+    TrainingRun,
+)
+from modelperf.services import ab_tests, drift
+
+pytestmark = pytest.mark.django_db
+
+SIMULATED = [meter.key for meter in METERS if meter.is_simulated]
+
+
+def rows(key: str, version: int = 1):
+    return ModelPerformanceMetric.objects.filter(
+        machine_id=BY_KEY[key].machine_id, model_version=version
+    ).order_by("evaluation_end")
+
+
+def data_day(row) -> date:
+    return date.fromisoformat(row.metadata["data_day"])
+
+
+# --- the known change -----------------------------------------------------------------------
+
+
+def test_load_finds_the_known_change_on_at_least_two_of_four_meters(demo):
+    hits = figures.hits()
+    assert list(hits) == SIMULATED
+    assert sum(days is not None for days in hits.values()) >= 2
+
+
+def test_load_dates_the_known_change_within_three_weeks_where_it_finds_it(demo):
+    for key in [key for key, days in figures.hits().items() if days is not None]:
+        machine = Machine.objects.get(pk=BY_KEY[key].machine_id)
+        state = DriftState.objects.get(model__machine=machine, model__model_version=1)
+        assert state.status == "degraded"
+        changed = date.fromisoformat(state.verdict["changed_at"][:10])
+        shown = date.fromisoformat(machine.metadata["known_change"]["shown_as"])
+        assert abs((changed - shown).days) <= 21
+        alert = Alert.objects.get(machine=machine)
+        assert (alert.state, alert.alert_type) == ("open", "drift_detected")
+
+
+@pytest.mark.parametrize("key", SIMULATED)
+def test_load_raises_nothing_before_the_known_change(demo, key):
+    before = [row for row in rows(key) if data_day(row) < CHANGED_ON]
+    assert len(before) == 34
+    assert not any(row.drift_detected for row in before)
+    judged = [row for row in before if row.drift_score is not None]
+    assert len(judged) == 5  # a verdict needs 30 evaluations
+
+
+def test_load_judges_every_day_as_a_check_of_the_whole_history_does(demo):
+    for model in ModelVersion.objects.all():
+        newest = ModelPerformanceMetric.objects.filter(model=model).latest("evaluation_end")
+        DriftState.objects.filter(model=model).delete()
+        checked = drift.check(model=model, by="user:tests")
+        assert checked.drift_score == pytest.approx(newest.drift_score, abs=1e-9)
+        assert checked.drift_detected == newest.drift_detected
+
+
+# --- what is loaded -------------------------------------------------------------------------
+
+
+def test_load_says_of_each_machine_whether_it_is_simulated(demo):
+    for meter in METERS:
+        machine = Machine.objects.get(pk=meter.machine_id)
+        assert machine.metadata["origin"] == ("simulated" if meter.is_simulated else "real")
+        assert machine.metadata["timezone"] == meter.timezone
+        assert ("simulated" in machine.name) == meter.is_simulated
+        assert ("known_change" in machine.metadata) == meter.is_simulated
+        assert machine.metadata["notice"]
+
+
+def test_load_moves_dates_by_whole_weeks_into_the_past_week(demo, loaded_at):
+    for meter in METERS:
+        weeks = Machine.objects.get(pk=meter.machine_id).metadata["demo"]["shift_weeks"]
+        assert weeks == demo.shift_weeks[meter.key]
+        end = evaluated_days(meter)[-1].end + timedelta(weeks=weeks)
+        assert timedelta(0) <= loaded_at - end < timedelta(weeks=1)
+
+
+def test_load_trains_every_version_through_a_run(demo):
+    runs = TrainingRun.objects.all()
+    assert runs.count() == ModelVersion.objects.count() == 12
+    for run in runs:
+        assert run.training_status == "completed"
+        assert run.validation_metrics["rmse"] > 0
+        assert not rows_within(run).exists()
+
+
+def rows_within(run: TrainingRun):
+    """Return evaluations of a version on days that it was trained on."""
+    return ModelPerformanceMetric.objects.filter(
+        model_id=run.model_id,
+        evaluation_end__gt=run.training_data_start,
+        evaluation_start__lt=run.training_data_end,
+    )
+
+
+def test_load_evaluates_whole_days_on_all_metrics(demo):
+    for row in ModelPerformanceMetric.objects.all():
+        assert {"rmse", "mae", "nmbe"} <= row.metrics.keys()
+        if row.model_id and row.metrics.keys() != {"rmse", "mae", "nmbe"}:
+            assert {"mape", "cv_rmse", "r_squared"} <= row.metrics.keys()
+        assert row.sample_count in {23, 24, 25}
+        assert row.data_completeness == 1.0
+        assert not (WORKS[0] <= data_day(row) <= WORKS[1])
+
+
+def test_load_keeps_version_1_active_and_its_latest_day_in_the_view(demo):
+    assert set(ModelVersion.objects.active().values_list("model_version", flat=True)) == {1}
+    assert LatestModelPerformance.objects.count() == 6
+    assert set(LatestModelPerformance.objects.values_list("model_version", flat=True)) == {1}
+
+
+def test_load_holds_the_last_days_of_one_meter_back(demo):
+    held_back = {day.day for day in held_back_days(BY_KEY["uk-electricity"])}
+    recorded = {data_day(row) for row in rows("uk-electricity")}
+    assert len(held_back) == 120
+    assert not held_back & recorded
+    assert max(recorded) == min(held_back) - timedelta(days=1)
+
+
+def test_load_starts_a_test_over_the_common_days_of_each_meter(demo, loaded_at):
+    for meter in METERS:
+        test = ABTest.objects.get(machine_id=meter.machine_id)
+        assert (test.model_a_version, test.model_b_version) == (1, 2)
+        assert test.test_start < loaded_at < test.test_end
+        assert ab_tests.results(test=test).evidence["n"] == rows(meter.key, version=2).count()
+
+
+def test_load_reports_every_step(demo, steps):
+    assert len(steps) == n_steps()
+
+
+def test_load_makes_a_login_and_a_key_that_work(demo):
+    request = RequestFactory().post("/")
+    user = authenticate(request, username="demo", password=demo.login.password)
+    assert user is not None
+    assert user.is_superuser
+    key = ApiKey.objects.get_from_key(demo.login.api_key)
+    assert set(key.scopes) == set(ApiKey.Scope.values)
+    assert demo.login.password not in repr(demo.login)
+
+
+# --- again ----------------------------------------------------------------------------------
+
+
+def counts() -> list[int]:
+    models = (Machine, ModelVersion, ModelPerformanceMetric, TrainingRun, ABTest, Alert, Policy)
+    return [model.objects.count() for model in (*models, ApiKey, get_user_model())]
+
+
+def test_load_again_changes_nothing(demo, steps):
+    before = counts()
+    assert is_loaded()
+    assert load(step=steps.append) is None
+    assert counts() == before
+
+
+def test_load_demo_command_again_says_that_nothing_changed(demo):
+    out = StringIO()
+    call_command("load_demo", stdout=out, skip_checks=True)
+    assert "nothing was changed" in out.getvalue()
+
+
+def test_login_is_made_once(demo):
+    assert login.create() is None
+
+
+# --- replay ---------------------------------------------------------------------------------
+
+
+def test_replay_records_the_held_back_days_in_order_and_goes_on_where_it_ended(demo):
+    first = [next(replay()) for _ in range(2)]
+    assert [step[0].data_day for step in first] == ["2022-08-08", "2022-08-09"]
+    for step in first:
+        assert [line.model_version for line in step] == [1, 2]
+        assert {line.recorded.status for line in step} == {"created"}
+        assert all(line.recorded.verdict["statistic"] for line in step)
+    rest = list(replay())
+    assert len(rest) == 118
+    assert rest[-1][0].data_day == f"{evaluated_days(BY_KEY['uk-electricity'])[-1].day}"
+    assert list(replay()) == []
+
+
+def test_replay_demo_command_prints_each_verdict_and_stops_after_the_days_asked_for(demo):
+    out = StringIO()
+    call_command("replay_demo", days=2, stdout=out, skip_checks=True)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 5
+    assert "data of 2022-08-08" in lines[0]
+    assert " Z " in lines[0]
+    assert lines[-1] == "2 days recorded."
+
+
+# --- the page -------------------------------------------------------------------------------
+
+
+def test_docs_show_the_figures_of_the_loaded_demo(demo):
+    page = Path(settings.BASE_DIR, "docs", "demo.md").read_text()
+    shown = page.split("<!-- figures -->")[1].split("<!-- end of figures -->")[0].strip()
+    assert shown == figures.figures(), "Copy what `manage.py load_demo --figures` prints."
+
+
+def test_docs_tell_of_the_choices_that_the_code_makes(demo):
+    page = Path(settings.BASE_DIR, "docs", "demo.md").read_text()
+    policy = Policy.objects.get()
+    assert (policy.primary_metric, policy.min_effect) == ("nmbe", 5.0)
+    assert policy.directions["nmbe"] == "target_zero"
+    found = sorted(days for days in figures.hits().values() if days is not None)
+    assert f"within three weeks, after {' and '.join(map(str, found))} days" in " ".join(
+        page.split()
+    )
+    for word in ("5 percentage points", "26 weeks", "120 days", "target zero", "data_day"):
+        assert word in page
