@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Any
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 HISTORY = 100
+CHANCE = random.Random(7)
 API = "/api/v1/model-performance"
 
 
@@ -97,12 +99,12 @@ class Fleet:
         """Return the next window of every model, as it is sent."""
         self.day += 1
         start = START + timedelta(days=self.day)
-        return [evaluation(model, start, number) for number, model in enumerate(self.models)][:size]
+        return [evaluation(model, start) for model in self.models[:size]]
 
 
-def evaluation(model: Any, start: datetime, number: int) -> dict[str, Any]:
-    """Return one evaluation as it is sent: six metrics, two of them custom."""
-    wave = (number * 2_654_435_761 + start.toordinal() * 40_503) % 1_000 / 1_000
+def evaluation(model: Any, start: datetime) -> dict[str, Any]:
+    """Return one evaluation of an unchanged model as it is sent, with six metrics."""
+    noise = [CHANCE.lognormvariate(0, 0.1) for _ in range(6)]
     return {
         "model_id": str(model.pk),
         "model_type": model.model_type,
@@ -111,12 +113,12 @@ def evaluation(model: Any, start: datetime, number: int) -> dict[str, Any]:
         "evaluation_end": (start + timedelta(days=1)).isoformat(),
         "sample_count": 24,
         "metrics": {
-            "r_squared": round(0.8 + wave / 10, 6),
-            "rmse": round(1.5 + wave / 2, 6),
-            "mae": round(1.0 + wave / 3, 6),
-            "mape": round(12.0 + wave, 6),
-            "cv_rmse": round(20.0 + wave, 6),
-            "nmbe": round(wave - 0.5, 6),
+            "r_squared": round(1 - 0.1 * noise[0], 6),
+            "rmse": round(1.5 * noise[1], 6),
+            "mae": round(noise[2], 6),
+            "mape": round(12 * noise[3], 6),
+            "cv_rmse": round(20 * noise[4], 6),
+            "nmbe": round(noise[5] - 1, 6),
         },
     }
 

@@ -47,81 +47,6 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Where the judgement of a model version stands, read under the lock of its series."""
-
-    is_active: bool
-    policy: PolicyValues
-    state: State | None
-    newest: Newest | None
-    open_alerts: tuple[OpenAlert, ...]
-
-
-def read_position(subject: Subject) -> Position:
-    """Return where the judgement of a model version stands."""
-    found = execute(
-        """
-        SELECT v.is_active,
-            p.primary_metric, p.directions, p.min_effect, p.limit_value, p.clear_value,
-            d.metric, d.rules, d.fold, d.verdict,
-            d.last_evaluation_end, d.last_evaluation_start, d.is_stale,
-            newest.id, newest.evaluation_end, newest.evaluation_start,
-            (SELECT jsonb_agg(jsonb_build_object(
-                'id', a.id, 'condition_key', a.condition_key, 'alert_type', a.alert_type,
-                'severity', a.severity, 'occurrences', a.occurrences, 'details', a.alert_details))
-             FROM model_alerts a
-             WHERE a.machine_id = v.machine_id AND a.model_type = v.model_type
-                AND NOT a.is_resolved)
-        FROM model_versions v
-        LEFT JOIN model_policies p ON p.model_type = v.model_type
-        LEFT JOIN model_drift_states d ON d.model_id = v.id
-        LEFT JOIN LATERAL (
-            SELECT e.id, e.evaluation_end, e.evaluation_start
-            FROM model_performance_metrics e
-            WHERE e.machine_id = v.machine_id AND e.model_type = v.model_type
-                AND e.model_id = v.id
-            ORDER BY e.evaluation_end DESC, e.evaluation_start DESC
-            LIMIT 1
-        ) AS newest ON true
-        WHERE v.id = %s
-        """,
-        [subject.model_id],
-    ).fetchone()
-    if found is None:
-        raise AssertionError("a locked model version is there")
-    return Position(
-        is_active=found[0],
-        policy=PolicyValues() if found[1] is None else _policy(found[1:6]),
-        state=None if found[6] is None else _state(found[6:13]),
-        newest=None if found[13] is None else Newest(*found[13:16]),
-        open_alerts=() if found[16] is None else _decode(found[16], tuple[OpenAlert, ...]),
-    )
-
-
-def _policy(columns: tuple[Any, ...]) -> PolicyValues:
-    primary_metric, directions, min_effect, limit_value, clear_value = columns
-    return PolicyValues(
-        primary_metric, _decode(directions, dict), min_effect, limit_value, clear_value
-    )
-
-
-def _state(columns: tuple[Any, ...]) -> State:
-    metric, rules, fold, verdict, end, start, is_stale = columns
-    return State(
-        metric=metric,
-        rules=_decode(rules, dict),
-        fold=FoldState.from_document(_decode(fold, dict)),
-        verdict=_decode(verdict, dict),
-        last=(end, start),
-        is_stale=is_stale,
-    )
-
-
-def _decode(text: Any, kind: Any) -> Any:
-    return msgspec.json.decode(text, type=kind)
-
-
-@dataclass(frozen=True, slots=True)
 class History:
     """Evaluations of one model version in order: positions `offset` to the newest."""
 
@@ -161,34 +86,127 @@ _NOTHING = np.empty(0)
 EMPTY = History(_NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
-def read_history(subject: Subject, metric: str, *, limit: int | None, n_total: int) -> History:
-    """Return the newest `limit` evaluations (None: all) of `n_total`, packed by PostgreSQL.
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the judgement of a model version stands, read under the lock of its series."""
 
-    One value a row would cost more to decode than to judge.
-    """
-    packed = execute(
-        """
-        SELECT string_agg(float8send(value) || float8send(sample_count::float8)
-            || float8send(extract(epoch FROM evaluation_start)::float8)
-            || float8send(extract(epoch FROM evaluation_end)::float8), ''::bytea)
-        FROM (
-            SELECT coalesce((metrics ->> %s)::float8, 'NaN') AS value, sample_count,
-                evaluation_start, evaluation_end
-            FROM model_performance_metrics
-            WHERE machine_id = %s AND model_type = %s AND model_id = %s
-            ORDER BY evaluation_end DESC, evaluation_start DESC
-            LIMIT %s
-        ) AS newest_first
+    is_active: bool
+    policy: PolicyValues
+    state: State | None
+    newest: Newest | None
+    open_alerts: tuple[OpenAlert, ...]
+    context: History
+
+
+def read_position(subject: Subject) -> Position:
+    """Return where the judgement of a model version stands."""
+    found = execute(
+        f"""
+        SELECT v.is_active,
+            p.primary_metric, p.directions, p.min_effect, p.limit_value, p.clear_value,
+            d.metric, d.rules, d.fold, d.verdict,
+            d.last_evaluation_end, d.last_evaluation_start, d.is_stale,
+            newest.id, newest.evaluation_end, newest.evaluation_start,
+            (SELECT jsonb_agg(jsonb_build_object(
+                'id', a.id, 'condition_key', a.condition_key, 'alert_type', a.alert_type,
+                'severity', a.severity, 'occurrences', a.occurrences, 'details', a.alert_details))
+             FROM model_alerts a
+             WHERE a.machine_id = v.machine_id AND a.model_type = v.model_type
+                AND NOT a.is_resolved),
+            context.packed
+        FROM model_versions v
+        LEFT JOIN model_policies p ON p.model_type = v.model_type
+        LEFT JOIN model_drift_states d ON d.model_id = v.id
+        LEFT JOIN LATERAL (
+            SELECT e.id, e.evaluation_end, e.evaluation_start
+            FROM model_performance_metrics e
+            WHERE e.machine_id = v.machine_id AND e.model_type = v.model_type
+                AND e.model_id = v.id
+            ORDER BY e.evaluation_end DESC, e.evaluation_start DESC
+            LIMIT 1
+        ) AS newest ON true
+        LEFT JOIN LATERAL (
+            SELECT {_PACKED} AS packed FROM (
+                {_NEWEST_FIRST.format(metric="d.metric")}
+                LIMIT (d.fold ->> 'n_seen')::int - (d.fold ->> 'needs_from')::int
+            ) AS newest_first
+        ) AS context ON NOT d.is_stale
+        WHERE v.id = %s
         """,
-        [metric, subject.machine_id, subject.model_type, subject.model_id, limit],
+        [*_series(subject), subject.model_id],
+    ).fetchone()
+    if found is None:
+        raise AssertionError("a locked model version is there")
+    state = None if found[6] is None else _state(found[6:13])
+    return Position(
+        is_active=found[0],
+        policy=PolicyValues() if found[1] is None else _policy(found[1:6]),
+        state=state,
+        newest=None if found[13] is None else Newest(*found[13:16]),
+        open_alerts=() if found[16] is None else _decode(found[16], tuple[OpenAlert, ...]),
+        context=_unpacked(found[17], n_total=state.fold.n_seen if state else 0),
+    )
+
+
+def _policy(columns: tuple[Any, ...]) -> PolicyValues:
+    primary_metric, directions, min_effect, limit_value, clear_value = columns
+    return PolicyValues(
+        primary_metric, _decode(directions, dict), min_effect, limit_value, clear_value
+    )
+
+
+def _state(columns: tuple[Any, ...]) -> State:
+    metric, rules, fold, verdict, end, start, is_stale = columns
+    return State(
+        metric=metric,
+        rules=_decode(rules, dict),
+        fold=FoldState.from_document(_decode(fold, dict)),
+        verdict=_decode(verdict, dict),
+        last=(end, start),
+        is_stale=is_stale,
+    )
+
+
+def _decode(text: Any, kind: Any) -> Any:
+    return msgspec.json.decode(text, type=kind)
+
+
+# One value a row would cost more to decode than to judge.
+_PACKED = """
+    string_agg(float8send(value) || float8send(sample_count::float8)
+        || float8send(extract(epoch FROM evaluation_start)::float8)
+        || float8send(extract(epoch FROM evaluation_end)::float8), ''::bytea)
+"""
+_NEWEST_FIRST = """
+    SELECT coalesce((metrics ->> {metric})::float8, 'NaN') AS value, sample_count,
+        evaluation_start, evaluation_end
+    FROM model_performance_metrics
+    WHERE machine_id = %s AND model_type = %s AND model_id = %s
+    ORDER BY evaluation_end DESC, evaluation_start DESC
+"""
+
+
+def read_history(subject: Subject, metric: str, *, limit: int | None, n_total: int) -> History:
+    """Return the newest `limit` evaluations (None: all) of `n_total`, packed by PostgreSQL."""
+    found = execute(
+        f"SELECT {_PACKED} FROM ({_NEWEST_FIRST.format(metric='%s')} LIMIT %s) AS newest_first",
+        [metric, *_series(subject), limit],
         binary=True,
     ).fetchone()
-    if packed is None or packed[0] is None:
+    return _unpacked(found[0] if found else None, n_total=None if limit is None else n_total)
+
+
+def _series(subject: Subject) -> tuple[uuid.UUID, str, uuid.UUID]:
+    return subject.machine_id, subject.model_type, subject.model_id
+
+
+def _unpacked(packed: bytes | None, *, n_total: int | None) -> History:
+    """Return a packed history; `n_total` is where it ends, None where it is whole."""
+    if packed is None:
         return EMPTY
-    block = np.frombuffer(packed[0], ">f8").astype(float).reshape(-1, 4)[::-1]
+    block = np.frombuffer(packed, ">f8").astype(float).reshape(-1, 4)[::-1]
     values, counts, starts, ends = np.ascontiguousarray(block.T)
-    offset = 0 if limit is None else n_total - len(block)
-    return History(values, counts, starts, ends, offset)
+    return History(values, counts, starts, ends, 0 if n_total is None else n_total - len(block))
 
 
 def count_after(subject: Subject, rank: Rank | None) -> int:
@@ -199,7 +217,7 @@ def count_after(subject: Subject, rank: Rank | None) -> int:
         WHERE machine_id = %s AND model_type = %s AND model_id = %s
             AND (evaluation_end, evaluation_start) > (%s, %s)
         """,
-        [subject.machine_id, subject.model_type, subject.model_id, *(rank or (_EPOCH, _EPOCH))],
+        [*_series(subject), *(rank or (_EPOCH, _EPOCH))],
     ).fetchone()
     return 0 if found is None else int(found[0])
 
@@ -211,7 +229,7 @@ def reported_metrics(subject: Subject) -> list[str]:
         SELECT DISTINCT jsonb_object_keys(metrics) FROM model_performance_metrics
         WHERE machine_id = %s AND model_type = %s AND model_id = %s
         """,
-        [subject.machine_id, subject.model_type, subject.model_id],
+        _series(subject),
     )
     return [name for (name,) in found]
 

@@ -76,7 +76,7 @@ def is_detected(verdict: dict[str, Any]) -> bool:
     return bool(verdict["conditions"])
 
 
-def judge_appended(subject: Subject, position: Position, row: Row) -> Judged | None:
+def judge_appended(position: Position, row: Row) -> Judged | None:
     """Judge an evaluation that is not stored yet and newer than all of its version.
 
     None where that needs what is stored: nothing was judged yet, or not under these rules.
@@ -95,9 +95,7 @@ def judge_appended(subject: Subject, position: Position, row: Row) -> Judged | N
     if fresh or state is None:
         history, fold = EMPTY, FoldState()
     elif _is_good(state, metric, rules):
-        fold = state.fold
-        context = fold.n_seen - fold.needs_from
-        history = read_history(subject, metric, limit=context, n_total=fold.n_seen)
+        history, fold = position.context, state.fold
     else:
         return None
     value = msgspec.json.decode(row.metrics).get(metric)
@@ -233,30 +231,43 @@ def _write_verdicts(
 def save(
     subject: Subject, position: Position, judged: Judged, *, rank: Rank, now: datetime
 ) -> None:
-    """Store the state of a version; while it is the active one, its series' alerts follow."""
+    """Store the state of a version, and let its series' alerts follow."""
+    execute(*state_statement(subject, judged, rank=rank, now=now))
+    follow(subject, position, judged, now=now)
+
+
+def state_statement(
+    subject: Subject, judged: Judged, *, rank: Rank, now: datetime
+) -> tuple[str, list[Any]]:
+    """Return the statement that stores the state of a version."""
     encode = msgspec.json.encode
-    execute(
-        """
-        INSERT INTO model_drift_states AS d (model_id, metric, rules, fold, verdict, status,
-            last_evaluation_end, last_evaluation_start, is_stale, judged_at)
-        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, false, %s)
-        ON CONFLICT (model_id) DO UPDATE SET metric = EXCLUDED.metric, rules = EXCLUDED.rules,
-            fold = EXCLUDED.fold, verdict = EXCLUDED.verdict, status = EXCLUDED.status,
-            last_evaluation_end = EXCLUDED.last_evaluation_end,
-            last_evaluation_start = EXCLUDED.last_evaluation_start,
-            is_stale = false, judged_at = EXCLUDED.judged_at
-        """,
-        [
-            subject.model_id,
-            judged.metric,
-            encode(rules_document(judged.rules)).decode(),
-            encode(judged.judgement.state.to_document()).decode(),
-            encode(judged.verdict).decode(),
-            judged.verdict["status"],
-            *rank,
-            now,
-        ],
-    )
+    params = [
+        subject.model_id,
+        judged.metric,
+        encode(rules_document(judged.rules)).decode(),
+        encode(judged.judgement.state.to_document()).decode(),
+        encode(judged.verdict).decode(),
+        judged.verdict["status"],
+        *rank,
+        now,
+    ]
+    return _SAVE, params
+
+
+_SAVE = """
+    INSERT INTO model_drift_states AS d (model_id, metric, rules, fold, verdict, status,
+        last_evaluation_end, last_evaluation_start, is_stale, judged_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, false, %s)
+    ON CONFLICT (model_id) DO UPDATE SET metric = EXCLUDED.metric, rules = EXCLUDED.rules,
+        fold = EXCLUDED.fold, verdict = EXCLUDED.verdict, status = EXCLUDED.status,
+        last_evaluation_end = EXCLUDED.last_evaluation_end,
+        last_evaluation_start = EXCLUDED.last_evaluation_start,
+        is_stale = false, judged_at = EXCLUDED.judged_at
+"""
+
+
+def follow(subject: Subject, position: Position, judged: Judged, *, now: datetime) -> None:
+    """Let a series' alerts follow the verdict on its active version, on a machine in service."""
     if position.is_active and subject.in_service:
         alerts.follow_verdict(
             subject=subject,

@@ -66,7 +66,7 @@ def _record(evaluation: Evaluation, by: str, machine_ids: Machines) -> Recorded:
     row = build(evaluation, subject=subject, by=by, now=now)
     position = read_position(subject)
     if position.newest is None or row.rank > position.newest.rank:
-        judged = drift_judgement.judge_appended(subject, position, row)
+        judged = drift_judgement.judge_appended(position, row)
         if judged is not None:
             return _append(subject, row, position, judged, now)
     return _insert(subject, row, position, now)
@@ -100,8 +100,9 @@ def _append(
         drift_score=judged.verdict["statistic"],
         drift_threshold=judged.verdict["threshold"],
     )
-    metrics_store.insert(row)
-    drift_judgement.save(subject, position, judged, rank=row.rank, now=now)
+    state = drift_judgement.state_statement(subject, judged, rank=row.rank, now=now)
+    metrics_store.insert(row, beside=state)
+    drift_judgement.follow(subject, position, judged, now=now)
     return _answer(row.id, "created", 1, judged.verdict)
 
 
@@ -186,7 +187,7 @@ def _record_batch(
     _refuse_problems(evaluations, subjects)
     now = timezone.now()
     rows = [build(e, subject=subjects[e.model_id], by=by, now=now) for e in evaluations]
-    stored = _store(rows)
+    stored = _store(rows, subjects)
     _follow_up(rows, stored, subjects)
     if judge:
         verdicts = {model_id: _judge(subject, now) for model_id, subject in subjects.items()}
@@ -205,17 +206,32 @@ def _refuse_problems(evaluations: Sequence[Evaluation], subjects: dict[uuid.UUID
         raise InvalidError(f"{len(found)} value(s) of the batch cannot be recorded.", found[:100])
 
 
-def _store(rows: Sequence[Row]) -> list[Recorded]:
-    """Store rows: by COPY alone where all are new, else the new ones and then the corrections."""
+def _store(rows: Sequence[Row], subjects: dict[uuid.UUID, Subject]) -> list[Recorded]:
+    """Store rows: by one statement where all are new, else the new ones and then corrections."""
     once = {row.key: row for row in reversed(rows)}
-    if len(once) == len(rows) and metrics_store.copy(rows):
+    if len(rows) == 1 and metrics_store.insert(rows[0]):
+        return [Recorded(rows[0].id, "created", 1)]
+    if len(once) == len(rows) > 1 and metrics_store.copy(rows):
+        _offer_latest(rows, subjects)
         return [Recorded(row.id, "created", 1) for row in rows]
     new = metrics_store.copy_missing(list(once.values()))
+    _offer_latest([row for row in rows if row.id in new], subjects)
     held = metrics_store.existing(list(once.values()))
     return [
         Recorded(row.id, "created", 1) if row.id in new else _correct(row, held[row.key])
         for row in rows
     ]
+
+
+def _offer_latest(rows: Sequence[Row], subjects: dict[uuid.UUID, Subject]) -> None:
+    """Offer the newest row of each series as its latest."""
+    newest: dict[tuple[uuid.UUID, str], Row] = {}
+    for row in rows:
+        series = (row.machine_id, row.model_type)
+        if series not in newest or _newness(row, subjects) > _newness(newest[series], subjects):
+            newest[series] = row
+    if newest:
+        metrics_store.offer_latest(list(newest.values()))
 
 
 def _correct(row: Row, old: dict[str, Any]) -> Recorded:
@@ -231,25 +247,16 @@ def _correct(row: Row, old: dict[str, Any]) -> Recorded:
 def _follow_up(
     rows: Sequence[Row], stored: Sequence[Recorded], subjects: dict[uuid.UUID, Subject]
 ) -> None:
-    """Bring latest rows and drift states in line with what was stored."""
-    changed = [
-        (row, one) for row, one in zip(rows, stored, strict=True) if one.status != "unchanged"
-    ]
-    first: dict[uuid.UUID, tuple[datetime, datetime]] = {}
-    for row, _ in changed:
-        first[row.model_id] = min(row.rank, first.get(row.model_id, row.rank))
-    stale = [model_id for model_id, rank in first.items() if subjects[model_id].has_judged(rank)]
+    """Bring drift states and, after corrections, latest rows in line with what was stored."""
+    stale, revised = set(), set()
+    for row, one in zip(rows, stored, strict=True):
+        subject = subjects[row.model_id]
+        if one.status != "unchanged" and subject.has_judged(row.rank):
+            stale.add(row.model_id)
+        if one.status == "revised":
+            revised.add(subject.series)
     if stale:
         metrics_store.mark_stale(stale)
-    newest: dict[tuple[uuid.UUID, str], Row] = {}
-    for row, one in changed:
-        if one.status == "created":
-            top = newest.setdefault((row.machine_id, row.model_type), row)
-            if _newness(row, subjects) > _newness(top, subjects):
-                newest[row.machine_id, row.model_type] = row
-    if newest:
-        metrics_store.offer_latest(list(newest.values()))
-    revised = {subjects[row.model_id].series for row, one in changed if one.status == "revised"}
     if revised:
         metrics_store.refresh_latest(revised)
 

@@ -114,9 +114,15 @@ def lock_series(model_ids: Collection[uuid.UUID]) -> None:
     )
 
 
-def insert(row: Row) -> None:
-    """Store one new evaluation, and its latest row where it is the newest of its series."""
-    execute(_INSERT, _text_params(row))
+def insert(row: Row, *, beside: tuple[str, list[Any]] = ("SELECT 1", [])) -> bool:
+    """Store one evaluation, and its latest row where it is the newest; False if it was there.
+
+    `beside` is a statement and its parameters that goes to the server with it, in one round trip.
+    """
+    statement, params = beside
+    sql = _INSERT.format(beside=statement)
+    stored = execute(sql, [*_text_params(row), *params]).fetchone()
+    return stored is not None and bool(stored[0])
 
 
 def copy(rows: Sequence[Row]) -> bool:
@@ -212,7 +218,12 @@ def offer_latest(rows: Sequence[Row]) -> None:
         INSERT INTO {LATEST} AS l ({COLUMNS})
         SELECT {", ".join(f"e.{name}" for name in Row._fields)}
         FROM unnest(%b::uuid[], %b::uuid[]) AS offered (id, machine_id)
-        JOIN {TABLE} e USING (id, machine_id)
+        -- One look-up a row: joined as a whole, a large table would be read from end to end.
+        CROSS JOIN LATERAL (
+            SELECT * FROM {TABLE} e
+            WHERE e.id = offered.id AND e.machine_id = offered.machine_id
+            LIMIT 1
+        ) AS e
         ORDER BY e.machine_id, e.model_type
         {_TAKE_IF_NEWER}
         """,
@@ -334,8 +345,10 @@ _TAKE_IF_NEWER: Final = f"""
 _INSERT: Final = f"""
     WITH stored AS (
         INSERT INTO {TABLE} ({COLUMNS}) VALUES ({", ".join(["%s"] * len(Row._fields))})
-        RETURNING {COLUMNS}
-    )
-    INSERT INTO {LATEST} AS l ({COLUMNS}) SELECT {COLUMNS} FROM stored
-    {_TAKE_IF_NEWER}
+        ON CONFLICT ({KEY}) DO NOTHING RETURNING {COLUMNS}
+    ), offered AS (
+        INSERT INTO {LATEST} AS l ({COLUMNS}) SELECT {COLUMNS} FROM stored
+        {_TAKE_IF_NEWER}
+    ), beside AS ({{beside}})
+    SELECT count(*) FROM stored
 """

@@ -257,6 +257,6 @@ def test_record_runs_a_bounded_number_of_statements(
     sent = series(model, noisy(1, 40))
     for one in sent[:38]:
         metrics.record(evaluation=one, by="a")
-    # SAVEPOINT, lock, position, history, insert with latest, state, RELEASE
-    with django_assert_num_queries(7, connection=connection):
+    # SAVEPOINT, lock, position with history, insert with latest and state, RELEASE
+    with django_assert_num_queries(5, connection=connection):
         metrics.record(evaluation=sent[38], by="a")
