@@ -133,7 +133,8 @@ def standardise(oriented: Floats, sample_counts: Floats, reach: float = REACH) -
     Standardised
         Deviations are winsorised at `reach` times MAD/.6745 around the median (one value of a
         million would move the mean away from all others). The scale is at least the standard
-        deviation of rounding to the smallest gap between two values, and 1e-12 of the median: an outlier in a constant series is then one rounding step, not infinitely many.
+        deviation of rounding to the smallest gap between two values, and 1e-12 of the median: an
+        outlier in a constant series is then one rounding step, not infinitely many.
     """
     here = ~np.isnan(oriented)
     n = here.sum(axis=1)[:, None]
