@@ -205,7 +205,7 @@ def _recommendation(test: ABTest, evidence: dict[str, Any], *, ended: bool) -> s
         version = test.model_a_version if better == "a" else test.model_b_version
         return (
             f"Promote v{version}: its {metric} is better on {n} windows"
-            f" (confidence {evidence['confidence']:.1%})."
+            f" ({_sureness(evidence['confidence'])})."
         )
     if evidence["outcome"] == "equivalent":
         return f"No winner: on {n} windows the versions differ by less than what matters."
@@ -216,6 +216,11 @@ def _recommendation(test: ABTest, evidence: dict[str, Any], *, ended: bool) -> s
     if evidence["needed"] is None:
         return f"Undecided after {n} windows; no end is in sight at the present difference."
     return f"Undecided after {n} windows: about {evidence['needed']} more are likely needed."
+
+
+def _sureness(confidence: float) -> str:
+    """Say how sure it is, never rounded up to certainty."""
+    return "confidence above 99.9 %" if confidence > 0.999 else f"confidence {confidence:.1%}"
 
 
 def complete(*, test: ABTest, by: str) -> ABTest:

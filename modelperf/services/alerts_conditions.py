@@ -12,7 +12,17 @@ from modelperf.models.alerts import Alert
 from modelperf.services.metrics_rows import Subject
 
 _CRITICAL_STATISTIC: Final = 6.0
-_METRIC_LABELS: Final = {"r_squared": "R²", "rmse": "RMSE", "mae": "MAE", "mape": "MAPE"}
+_METRIC_LABELS: Final = {
+    "r_squared": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mape": "MAPE",
+    "nmbe": "bias (NMBE)",
+    "cv_rmse": "CV(RMSE)",
+    "precision_score": "precision",
+    "recall_score": "recall",
+    "f1_score": "F1",
+}
 JUDGED_TYPES: Final = (Alert.Type.DRIFT_DETECTED.value, Alert.Type.PERFORMANCE_DEGRADATION.value)
 
 
@@ -102,11 +112,16 @@ def _message(subject: Subject, metric: str, condition: dict[str, Any]) -> str:
     since = f"{condition['changed_at']:.10}" if condition["changed_at"] else "its first evaluation"
     if condition["rule"] == "limit":
         return (
-            f"{place}: {label} {condition['current']:.4g} crosses its limit"
-            f" {condition['threshold']:.4g} since {since}."
+            f"{place}: {label} {_number(condition['current'])} crosses its limit"
+            f" {_number(condition['threshold'])} since {since}."
         )
     verb = "collapsed" if condition["rule"] == "collapse" else "is worse"
     return (
         f"{place}: {label} {verb} since {since},"
-        f" {condition['baseline']:.4g} before and {condition['current']:.4g} since."
+        f" {_number(condition['baseline'])} before and {_number(condition['current'])} since."
     )
+
+
+def _number(value: float) -> str:
+    """Return a number for people: three digits, a true minus sign."""
+    return f"{value:.3g}".replace("-", "−")

@@ -44,6 +44,8 @@ NOT_JUDGED: dict[str, Any] = {
     "baseline": None,
     "current": None,
     "change_index": None,
+    "change_low": None,
+    "change_high": None,
     "changed_at": None,
     "changed_after": None,
     "changed_before": None,
@@ -174,27 +176,26 @@ class _Dates:
         return self._stored(position)
 
     def _stored(self, position: int) -> str | None:
-        documents = [] if self.state is None else [self.state.verdict]
-        documents += [entry for document in documents for entry in document["conditions"]]
-        return next(
-            (entry["changed_at"] for entry in documents if entry["change_index"] == position), None
-        )
+        if self.state is None:
+            return None
+        verdict = self.state.verdict
+        dated = {entry["change_index"]: entry["changed_at"] for entry in verdict["conditions"]}
+        dated |= {verdict[f"change_{at}"]: verdict[f"changed_{by}"] for at, by in _DATED}
+        return dated.get(position)
 
 
+_DATED = (("low", "after"), ("high", "before"), ("index", "at"))
 _VERDICT_FIELDS = [one.name for one in fields(Verdict)]
 
 
 def verdict_document(verdict: Verdict, metric: str, dates: _Dates) -> dict[str, Any]:
     """Return a verdict as it is stored and answered: plain values, positions with their dates."""
     document = {name: getattr(verdict, name) for name in _VERDICT_FIELDS}
-    low, high = document.pop("change_low"), document.pop("change_high")
     return document | {
         "status": verdict.status.value,
         "rule": verdict.rule.value if verdict.rule else None,
         "metric": metric,
-        "changed_at": dates(verdict.change_index),
-        "changed_after": dates(low),
-        "changed_before": dates(high),
+        **{f"changed_{by}": dates(document[f"change_{at}"]) for at, by in _DATED},
         "conditions": [_condition(condition, dates) for condition in verdict.conditions],
     }
 

@@ -144,3 +144,15 @@ def test_recommendation_has_a_sentence_for_every_status() -> None:
     }
     assert len(set(said.values())) == 4
     assert "7 more" in said["insufficient_data"]
+
+
+def test_a_change_further_back_than_the_window_keeps_its_dates(model: ModelVersion) -> None:
+    values = noisy(1, 60, fall_at=45) + noisy(2, 460, level=1.5)
+    metrics.record_batch(evaluations=series(model, values)[:500], by="a", judge=True)
+    before = DriftState.objects.get().verdict
+    for sent in series(model, values)[500:]:
+        last = metrics.record(evaluation=sent, by="a").verdict
+    assert last is not None
+    assert last["changed_at"] == "2026-02-15T00:00:00Z"
+    for name in ("changed_after", "changed_before"):
+        assert last[name] == before[name] != None  # noqa: E711
