@@ -12,7 +12,7 @@ from django.test import RequestFactory
 
 from modelperf.demo import figures, login
 from modelperf.demo.evaluation import evaluated_days, held_back_days
-from modelperf.demo.load import is_loaded, load, n_steps
+from modelperf.demo.load import DemoError, is_loaded, load, n_steps
 from modelperf.demo.meters import BY_KEY, CHANGED_ON, METERS, WORKS
 from modelperf.demo.replay import replay
 from modelperf.models import (
@@ -226,6 +226,18 @@ def test_docs_show_the_figures_of_the_loaded_demo(demo):
     page = Path(settings.BASE_DIR, "docs", "demo.md").read_text()
     shown = page.split("<!-- figures -->")[1].split("<!-- end of figures -->")[0].strip()
     assert shown == figures.figures(), "Copy what `manage.py load_demo --figures` prints."
+
+
+def test_load_demo_command_prints_the_figures(demo):
+    out = StringIO()
+    call_command("load_demo", figures=True, stdout=out, skip_checks=True)
+    assert out.getvalue().strip() == figures.figures()
+
+
+def test_figures_of_verdicts_made_by_other_rules_are_refused(demo):
+    Policy.objects.update(min_effect=80.0)
+    with pytest.raises(DemoError, match="load the demo anew"):
+        figures.figures()
 
 
 def test_docs_tell_of_the_choices_that_the_code_makes(demo):
