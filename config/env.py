@@ -43,6 +43,14 @@ def integer(name: str, *, default: int, least: int = 0) -> int:
     return number
 
 
+def choice(name: str, default: str, known: tuple[str, ...]) -> str:
+    """Return one of a few words."""
+    value: str = _env.str(name, default="").strip() or default
+    if value not in known:
+        raise ImproperlyConfigured(f"{name}={value!r} is unknown. Choose from {', '.join(known)}.")
+    return value
+
+
 def names(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
     """Return a comma-separated list without blanks."""
     return [

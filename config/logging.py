@@ -6,14 +6,14 @@ to choose, and MODELPERF_LOG_LEVEL (default INFO) for how much is told.
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from typing import Any
 
 import structlog
-from django.core.exceptions import ImproperlyConfigured
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from config import env
 
 HIDDEN = "[hidden]"
 SECRET_FIELDS = re.compile(
@@ -52,15 +52,8 @@ def _without_secrets(text: str) -> str:
     return text
 
 
-def _chosen(name: str, default: str, known: tuple[str, ...]) -> str:
-    value = os.environ.get(name, "").strip() or default
-    if value not in known:
-        raise ImproperlyConfigured(f"{name}={value!r} is unknown. Choose from {', '.join(known)}.")
-    return value
-
-
-LEVEL = _chosen("MODELPERF_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-FORMAT = _chosen(
+LEVEL = env.choice("MODELPERF_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+FORMAT = env.choice(
     "MODELPERF_LOG_FORMAT", "text" if sys.stderr.isatty() else "json", ("text", "json")
 )
 
