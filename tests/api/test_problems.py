@@ -128,6 +128,18 @@ def test_an_unknown_parameter_is_a_problem(api: APIClient) -> None:
     assert places(api.post(f"{ROOT}/machines?name=m", {"type": "t"})) == [["query", "name"]]
 
 
+@pytest.mark.parametrize("hours", ["nan", "inf", "-inf", "1e999", "0x10", "1_0", "true", " "])
+def test_odd_numbers_in_the_query_string_are_a_problem(api: APIClient, hours: str) -> None:
+    response = api.post(f"{ROOT}/ab-test/start?duration_hours={hours}")
+    assert ["query", "duration_hours"] in places(response)
+
+
+def test_a_page_for_another_host_is_refused_as_a_page(client: Client) -> None:
+    response = client.get("/", headers={"host": "evil.example"})
+    assert response.status_code == 400
+    assert response.headers["Content-Type"].startswith("text/html")
+
+
 def test_a_host_that_is_not_ours_is_a_problem(api: APIClient) -> None:
     problem(api.get(f"{ROOT}/machines", headers={"host": "evil.example"}), 400)
 
