@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
 from modelperf.stats.order_statistics import row_quantile
+from modelperf.stats.tails import z_from_t
 from modelperf.stats.weights import fitted_weights
 
 Floats = NDArray[np.float64]
@@ -151,51 +151,6 @@ def standardise(oriented: Floats, sample_counts: Floats, reach: float = REACH) -
     return Standardised(x=x, weight=weight, n=n[:, 0], variance_floor=floor[:, 0] ** 2)
 
 
-def z_from_t(t: Floats, df: Floats) -> Floats:
-    """Return the normal quantile of Student's distribution function at ``t``.
-
-    Parameters
-    ----------
-    t : ndarray
-        Student's t.
-    df : ndarray
-        Degrees of freedom, at least 1; broadcast against `t`.
-
-    Returns
-    -------
-    ndarray
-        ``Phi^-1(F_df(t))``, finite wherever `t` is: from the upper tail, and where that underflows
-        from the series of the logarithm of the incomplete beta function.
-    """
-    size, df = np.broadcast_arrays(np.abs(t), df)
-    tail = special.stdtr(df, -size)
-    with np.errstate(divide="ignore"):
-        z = -special.ndtri(tail)
-    far = tail < 1e-280
-    if far.any():
-        z[far] = -special.ndtri_exp(_log_tail(size[far], df[far]))
-    return np.asarray(np.copysign(z, t))
-
-
-def two_sided(z: Floats) -> Floats:
-    """Return the statistic of one direction where both are watched.
-
-    Parameters
-    ----------
-    z : ndarray
-        ``Z`` of one direction.
-
-    Returns
-    -------
-    ndarray
-        The normal quantile at twice the tail of `z` (about ``z - log(2)/z``), so that one threshold
-        gives as many false alarms in both directions together as in one alone. 0 where `z` is
-        below .67; NaN stays NaN.
-    """
-    doubled = np.minimum(special.log_ndtr(-z) + np.log(2.0), np.log(0.5))
-    return np.asarray(-special.ndtri_exp(doubled) + 0.0)
-
-
 def change_range(
     oriented: Floats, sample_counts: Floats, split: int, phi: float
 ) -> tuple[int, int]:
@@ -292,13 +247,3 @@ def _packed(y: Floats, counts: Floats) -> tuple[Floats, Floats]:
 
 def _row_sums(block: Floats) -> Floats:
     return np.asarray(block.sum(axis=1, keepdims=True))
-
-
-def _log_tail(t: Floats, df: Floats) -> Floats:
-    """Logarithm of the upper tail of Student's t, for tails too small for a double."""
-    a = df / 2
-    log_x = -2.0 * np.log(np.hypot(1.0, t / np.sqrt(df)))
-    x = np.exp(log_x)
-    series = np.log(special.hyp2f1(a + 0.5, 1.0, a + 1.0, x))
-    ends = a * log_x + 0.5 * np.log1p(-x) - np.log(a) - special.betaln(a, 0.5)
-    return np.asarray(np.log(0.5) + ends + series)

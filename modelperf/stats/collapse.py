@@ -14,6 +14,7 @@ Floats = NDArray[np.float64]
 
 BASE = 60
 FEWEST_IN_BASE = 20
+FEWEST_FOR_ONE_ALONE = 40
 TWO_IN_A_ROW = 5.0
 ONE_ALONE = (10.0, 40.0)
 TIMES_LARGEST = 4.5
@@ -35,8 +36,9 @@ class Depth:
         Median and robust standard deviation of those before, on the scale of the input.
     alone_beyond : ndarray, shape (rows,)
         Bound beyond which one evaluation alone is a collapse: 4.5 times the largest deviation
-        among those before, between 10 and 40. Infinite where more than half of those before are
-        equal: one deviant evaluation is then no multiple of any spread.
+        among those before, between 10 and 40. Infinite with fewer than 40 before, which do
+        not show the tails, and where more than half of them are equal: one deviant evaluation is
+        then no multiple of any spread.
     """
 
     z: Floats
@@ -103,7 +105,8 @@ def _location(base: Floats, root: Floats) -> tuple[Floats, Floats, Floats]:
     scale = np.where(scale == 0, _root_mean_square(x, n), scale)
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = row_quantile(size, n, 1.0) / scale
-    bound = np.where(mad > 0, np.clip(TIMES_LARGEST * largest, *ONE_ALONE), np.inf)
+    is_told = (mad > 0) & (n >= FEWEST_FOR_ONE_ALONE)
+    bound = np.where(is_told, np.clip(TIMES_LARGEST * largest, *ONE_ALONE), np.inf)
     return before[:, 0], scale[:, 0], bound[:, 0]
 
 

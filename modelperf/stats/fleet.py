@@ -19,7 +19,7 @@ def tail_p_value(z: ArrayLike, n_evaluations: ArrayLike) -> NDArray[np.float64]:
     ----------
     z : array_like
         Largest statistic over all splits in one direction (`change_point.scan`), any shape; where
-        both are watched, `change_point.two_sided`.
+        both are watched, `tails.two_sided`.
     n_evaluations : array_like of int
         Evaluations ``t`` it was found in; broadcast against `z`.
 

@@ -98,8 +98,8 @@ def is_outlier(track: Track, block: Block, end: int, rules: Rules) -> bool:
     """Tell whether the newest evaluation alone is a mark on the series."""
     at = end - block.first
     is_far = any(direction * block.depth.z[at] > OUTLIER for direction in directions(rules.kind))
-    has_spread = bool(np.isfinite(block.depth.alone_beyond[at]))
-    return is_far and has_spread and _matters(track, end, rules)
+    is_told = bool(np.isfinite(block.depth.alone_beyond[at]))
+    return is_far and is_told and _matters(track, end, rules)
 
 
 def _base_level(track: Track, index: int) -> float:

@@ -179,7 +179,8 @@ class Verdict:
     needed : int
         Evaluations still missing before a change point can be judged.
     outlier_window : bool
-        The newest evaluation alone lies more than 8 robust sigmas on the worse side.
+        The newest evaluation alone lies more than 8 robust sigmas of at least 40 before it on the
+        worse side.
     conditions : tuple of Condition
         What an alert may be about; empty when nothing is wrong.
     """

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from modelperf.stats.change_point import Scan, Side, scan, two_sided
+from modelperf.stats.change_point import Scan, Side, scan
 from modelperf.stats.collapse import BASE, Depth, depth
 from modelperf.stats.fleet import tail_p_value
 from modelperf.stats.orientation import orient
 from modelperf.stats.results import MetricKind, Rules
+from modelperf.stats.tails import two_sided
 
 Floats = NDArray[np.float64]
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
-from modelperf.stats.change_point import change_range, scan, standardise, two_sided, z_from_t
+from modelperf.stats import tails
+from modelperf.stats.change_point import change_range, scan, standardise
+from modelperf.stats.tails import two_sided, z_from_t
 from modelperf.stats.weights import fitted_weights
 from tests.stats.reference import change_point_loops as loops
 
@@ -164,16 +166,22 @@ def test_z_from_t_equals_scipy(t: float, df: int):
     assert z == pytest.approx(expected, rel=1e-8, abs=1e-12)
 
 
-# mpmath 1.3, 60 digits: z with erfc(z/sqrt 2)/2 = betainc(df/2, 1/2, 0, df/(df+t**2))/2
+@pytest.mark.parametrize("df", [12, 28, 198, 398])
+def test_log_tail_equals_scipy_where_scipy_has_one(df: int):
+    t = np.array([2.0, 9.0, 15.0, 20.0, 25.0, 30.0])
+    expected = np.log(special.stdtr(df, -t))
+    assert tails._log_tail(t, np.full(6, float(df))) == pytest.approx(expected, rel=1e-9)
+
+
 def test_z_from_t_stays_finite_where_the_tail_underflows():
     t = np.array([39.0, 45.0, 1e3, 1e10, 1e200, 1e300, -1e300])
     z = z_from_t(t, np.full(7, 398.0))
     assert np.isfinite(z).all()
     assert (np.diff(z[:6]) > 0).all()
     assert z[6] == -z[5]
-    # one step before and one after the change of method agree with the leading term of the tail
-    near = z_from_t(np.array([44.90, 44.95, 45.0, 45.05, 45.1]), np.full(5, 198.0))
-    assert np.diff(near) == pytest.approx(np.diff(near).mean(), rel=0.01)
+    # far out log(sf) falls by df log(10) a decade, and z is nearly sqrt(-2 log(sf))
+    far = z_from_t(np.array([1e100, 1e200]), np.full(2, 398.0))
+    assert np.diff(far**2)[0] == pytest.approx(2 * 398 * 100 * np.log(10), rel=1e-3)
 
 
 def test_two_sided_statistic_has_twice_the_tail():

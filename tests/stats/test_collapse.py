@@ -46,6 +46,12 @@ def test_fewer_than_twenty_before_say_nothing():
     assert rows(short, -50.0).z[0] == pytest.approx(alone.z[0], rel=1e-12)
 
 
+def test_forty_before_are_needed_for_one_alone():
+    base = np.random.default_rng(1).normal(size=60)
+    assert np.isinf(rows(base[:39], 0.0).alone_beyond[0])
+    assert rows(base[:40], 0.0).alone_beyond[0] <= 40
+
+
 def test_constant_base_has_no_bound_for_one_alone():
     found = rows(np.full(60, 4.0), 4.0)
     assert found.z[0] == 0
