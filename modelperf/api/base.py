@@ -16,7 +16,7 @@ import msgspec
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from msgspec import Struct
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.request import Request
 from rest_framework.viewsets import ViewSet
 
@@ -107,6 +107,13 @@ def rows(found: QuerySet[Any], kind: type[Struct]) -> Rows:
     return Rows(list(found.values(*kind.__struct_fields__)))
 
 
+class LengthRequired(APIException):
+    """A body in chunks, which Django would take for none at all."""
+
+    status_code = 411
+    default_detail = "Send the body with a Content-Length, not in chunks."
+
+
 class Endpoint(ViewSet):
     """The base of every endpoint."""
 
@@ -137,6 +144,8 @@ class Endpoint(ViewSet):
 
     def body(self) -> Any:
         """Return the decoded body, None where nothing was sent."""
+        if "Transfer-Encoding" in self.request.headers:
+            raise LengthRequired
         return self.request.data if self.request.META.get("CONTENT_LENGTH") not in _EMPTY else None
 
     def machine(self, id: uuid.UUID) -> Machine:

@@ -21,7 +21,7 @@ REFERENCE: Final = "#/components/schemas/{name}"
 OPEN_TO_NUMBERS: Final = (Evaluation,)
 TIMES: Final = ("evaluation_start", "evaluation_end", "evaluation_date")
 ALWAYS: Final = (400, 401, 403, 422, 429, 503)
-WITH_BODY: Final = (413, 415)
+WITH_BODY: Final = (411, 413, 415)
 
 
 class FieldProblem(Struct):
@@ -146,6 +146,7 @@ _MEANING: Final = {
     403: "The key or the user may not do that.",
     404: "What is named does not exist, or the key may not see it.",
     409: "The present state does not allow it.",
+    411: "The body has no Content-Length.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "A parameter is wrong; `errors` names each.",

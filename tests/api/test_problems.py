@@ -101,6 +101,10 @@ def test_a_body_that_is_too_large_is_a_problem(api: APIClient, settings: Any) ->
     problem(api.generic("POST", RECORD, json.dumps({"mae": "x" * 200}), JSON), 413)
 
 
+def test_a_body_in_chunks_is_a_problem(api: APIClient) -> None:
+    problem(api.post(RECORD, headers={"transfer-encoding": "chunked"}), 411)
+
+
 def test_too_many_parameters_are_a_problem(api: APIClient) -> None:
     problem(api.get(f"{ROOT}/alerts/active?" + "&".join(f"a{n}=1" for n in range(1001))), 400)
 
