@@ -1,5 +1,7 @@
 """Django settings. Everything that differs between installations comes from `config.env`."""
 
+import logging
+
 from csp.constants import NONE, SELF
 
 from config import env
@@ -162,3 +164,7 @@ STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = env.data_dir() / "static"
 WHITENOISE_USE_FINDERS = True
+
+# --- logs -----------------------------------------------------------------------------------
+# How a request ended is one event; that it began would be another of the same cost.
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG

@@ -69,7 +69,7 @@ def _record(evaluation: Evaluation, by: str, machine_ids: Machines) -> Recorded:
         judged = drift_judgement.judge_appended(position, row)
         if judged is not None:
             return _append(subject, row, position, judged, now)
-    return _insert(subject, row, position, now)
+    return _insert(subject, row, now)
 
 
 def _known(evaluation: Evaluation, subject: Subject | None, machine_ids: Machines) -> Subject:
@@ -106,9 +106,8 @@ def _append(
     return _answer(row.id, "created", 1, judged.verdict)
 
 
-def _insert(subject: Subject, row: Row, position: Position, now: datetime) -> Recorded:
+def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
     """Store a late, repeated or corrected evaluation and judge its version anew."""
-    is_counted = position.state is not None and position.state.last >= row.rank
     old = metrics_store.existing([row]).get(row.key)
     if old is None:
         metrics_store.insert(row)
@@ -119,8 +118,8 @@ def _insert(subject: Subject, row: Row, position: Position, now: datetime) -> Re
         metrics_store.revise(row, metric_id=old["id"], old=old)
         metrics_store.refresh_latest([subject.series])
         metric_id, status, revision = old["id"], "revised", old["revision"] + 1
-    if is_counted and status != "unchanged":
-        metrics_store.mark_stale([subject.model_id])
+    if status != "unchanged":
+        metrics_store.mark_stale({subject.model_id: row.rank})
     position = read_position(subject)
     if status == "unchanged" and position.state is not None:
         return _answer(metric_id, status, revision, position.state.verdict)
@@ -177,18 +176,14 @@ def record_batch(
 def _record_batch(
     evaluations: Sequence[Evaluation], by: str, judge: bool, machine_ids: Machines
 ) -> list[Recorded]:
-    model_ids = {evaluation.model_id for evaluation in evaluations}
-    metrics_store.lock_series(model_ids)
-    subjects = {
-        model_id: subject
-        for model_id, subject in metrics_store.subjects(model_ids).items()
-        if _visible(subject.machine_id, machine_ids)
-    }
+    subjects = _locked({evaluation.model_id for evaluation in evaluations}, machine_ids)
     _refuse_problems(evaluations, subjects)
     now = timezone.now()
     rows = [build(e, subject=subjects[e.model_id], by=by, now=now) for e in evaluations]
-    stored = _store(rows, subjects)
-    _follow_up(rows, stored, subjects)
+    stored = _store_one(rows[0]) if len(rows) == 1 else None
+    if stored is None:
+        stored = _store(rows, subjects)
+        _follow_up(rows, stored, subjects)
     if judge:
         verdicts = {model_id: _judge(subject, now) for model_id, subject in subjects.items()}
         stored = [
@@ -196,6 +191,17 @@ def _record_batch(
             for row, one in zip(rows, stored, strict=True)
         ]
     return stored
+
+
+def _locked(model_ids: set[uuid.UUID], machine_ids: Machines) -> dict[uuid.UUID, Subject]:
+    """Lock the series of the models and return what the caller may see of them, by id."""
+    if len(model_ids) == 1:
+        subject = metrics_store.lock_subject(*model_ids)
+        found = {} if subject is None else {subject.model_id: subject}
+    else:
+        metrics_store.lock_series(model_ids)
+        found = metrics_store.subjects(model_ids)
+    return {id_: one for id_, one in found.items() if _visible(one.machine_id, machine_ids)}
 
 
 def _refuse_problems(evaluations: Sequence[Evaluation], subjects: dict[uuid.UUID, Subject]) -> None:
@@ -206,11 +212,15 @@ def _refuse_problems(evaluations: Sequence[Evaluation], subjects: dict[uuid.UUID
         raise InvalidError(f"{len(found)} value(s) of the batch cannot be recorded.", found[:100])
 
 
+def _store_one(row: Row) -> list[Recorded] | None:
+    """Store a row with all that follows in one statement; None where its key was there."""
+    late = metrics_store.stale_statement({row.model_id: row.rank})
+    return [Recorded(row.id, "created", 1)] if metrics_store.insert(row, beside=late) else None
+
+
 def _store(rows: Sequence[Row], subjects: dict[uuid.UUID, Subject]) -> list[Recorded]:
     """Store rows: by one statement where all are new, else the new ones and then corrections."""
     once = {row.key: row for row in reversed(rows)}
-    if len(rows) == 1 and metrics_store.insert(rows[0]):
-        return [Recorded(rows[0].id, "created", 1)]
     if len(once) == len(rows) > 1 and metrics_store.copy(rows):
         _offer_latest(rows, subjects)
         return [Recorded(row.id, "created", 1) for row in rows]
@@ -248,15 +258,16 @@ def _follow_up(
     rows: Sequence[Row], stored: Sequence[Recorded], subjects: dict[uuid.UUID, Subject]
 ) -> None:
     """Bring drift states and, after corrections, latest rows in line with what was stored."""
-    stale, revised = set(), set()
+    late: dict[uuid.UUID, metrics_store.Rank] = {}
+    revised = set()
     for row, one in zip(rows, stored, strict=True):
         subject = subjects[row.model_id]
-        if one.status != "unchanged" and subject.has_judged(row.rank):
-            stale.add(row.model_id)
+        if one.status != "unchanged" and subject.may_have_judged(row.rank):
+            late[row.model_id] = min(row.rank, late.get(row.model_id, row.rank))
         if one.status == "revised":
             revised.add(subject.series)
-    if stale:
-        metrics_store.mark_stale(stale)
+    if late:
+        metrics_store.mark_stale(late)
     if revised:
         metrics_store.refresh_latest(revised)
 
@@ -280,7 +291,11 @@ def delete(*, metrics: Iterable[ModelPerformanceMetric], by: str) -> int:
     subjects = metrics_store.subjects(model_ids)
     metrics_store.delete([(metric.pk, metric.machine_id) for metric in doomed])
     metrics_store.refresh_latest({subject.series for subject in subjects.values()})
-    metrics_store.mark_stale(model_ids)
+    first: dict[uuid.UUID, metrics_store.Rank] = {}
+    for metric in doomed:
+        rank = (metric.evaluation_end, metric.evaluation_start)
+        first[metric.model_id] = min(rank, first.get(metric.model_id, rank))
+    metrics_store.mark_stale(first)
     now = timezone.now()
     for subject in subjects.values():
         verdict = _judge(subject, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, NamedTuple
@@ -18,6 +18,7 @@ from modelperf.services.errors import FieldError
 
 _METRIC_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:%/@ -]{0,99}")
 _LARGEST_COUNT: Final = 2**63 - 1
+END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 _LOSSES: Final = ("rmse", "mae", "mape")
 _PROPORTIONS: Final = ("precision_score", "recall_score", "f1_score")
 _BOUNDED: Final = frozenset((*_LOSSES, *_PROPORTIONS, "r_squared"))
@@ -49,8 +50,8 @@ class Evaluation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Subject(NamedTuple):
     """The model version an evaluation is about, with its series' machine.
 
-    `judged_end` and `judged_start` tell how far its drift state has counted, None where it starts
-    over anyway.
+    `judged_end` and `judged_start` tell how far its drift state has counted: None where it starts
+    over anyway, the end of time where nobody asked.
     """
 
     model_id: uuid.UUID
@@ -61,11 +62,11 @@ class Subject(NamedTuple):
     machine_name: str
     in_service: bool
     data_interval_seconds: int | None
-    judged_end: datetime | None = None
-    judged_start: datetime | None = None
+    judged_end: datetime | None = END_OF_TIME
+    judged_start: datetime | None = END_OF_TIME
 
-    def has_judged(self, rank: tuple[datetime, datetime]) -> bool:
-        """Whether the drift state has counted evaluations at or after a place."""
+    def may_have_judged(self, rank: tuple[datetime, datetime]) -> bool:
+        """Whether the drift state may have counted evaluations at or after a place."""
         if self.judged_end is None or self.judged_start is None:
             return False
         return (self.judged_end, self.judged_start) >= rank

@@ -8,7 +8,8 @@ evaluations, its latest row, its drift state and its alerts happens under that l
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -17,6 +18,8 @@ from django.db.utils import IntegrityError
 
 from modelperf.services.database import execute
 from modelperf.services.metrics_rows import Row, Subject
+
+Rank = tuple[datetime, datetime]
 
 TABLE: Final = "model_performance_metrics"
 LATEST: Final = "model_latest_performance"
@@ -203,12 +206,29 @@ def revise(row: Row, *, metric_id: uuid.UUID, old: dict[str, Any]) -> None:
     )
 
 
-def mark_stale(model_ids: Collection[uuid.UUID]) -> None:
+def stale_statement(ranks: Mapping[uuid.UUID, Rank]) -> tuple[str, list[Any]]:
+    """Return the statement that marks drift states which have counted an evaluation's place."""
+    params = [
+        list(ranks),
+        [end for end, _ in ranks.values()],
+        [start for _, start in ranks.values()],
+    ]
+    return _MARK_STALE, params
+
+
+def mark_stale(ranks: Mapping[uuid.UUID, Rank]) -> None:
     """Mark drift states whose evaluations changed, so that the next judgement starts over."""
-    execute(
-        "UPDATE model_drift_states SET is_stale = true WHERE model_id = ANY(%b) AND NOT is_stale",
-        [list(model_ids)],
-    )
+    execute(*stale_statement(ranks))
+
+
+_MARK_STALE: Final = """
+    UPDATE model_drift_states AS d SET is_stale = true
+    FROM unnest(%b::uuid[], %b::timestamptz[], %b::timestamptz[])
+        AS changed (model_id, evaluation_end, evaluation_start)
+    WHERE d.model_id = changed.model_id AND NOT d.is_stale
+        AND (d.last_evaluation_end, d.last_evaluation_start)
+            >= (changed.evaluation_end, changed.evaluation_start)
+"""
 
 
 def offer_latest(rows: Sequence[Row]) -> None:
