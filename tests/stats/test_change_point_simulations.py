@@ -12,6 +12,8 @@ QUICK = benchmark.Sample(40, is_exact=False)
     "section",
     [
         benchmark.unchanged,
+        benchmark.watched_both_ways,
+        benchmark.unchanged_with_counts,
         benchmark.changed,
         benchmark.gains,
         benchmark.latch,
