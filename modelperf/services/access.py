@@ -27,12 +27,13 @@ def create_api_key(
     machines: Collection[Machine | uuid.UUID] = (),
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with its plain text, which is stored nowhere."""
+    limited_to = _existing(machines)
     key = ApiKey(
         name=_checked_name(name),
         scopes=_checked_scopes(scopes),
         expiry_date=_checked_expiry(expires_at),
+        is_limited=bool(limited_to),
     )
-    limited_to = _existing(machines)
     plain = ApiKey.objects.assign_key(key)
     key.save(force_insert=True)
     key.machines.set(limited_to)

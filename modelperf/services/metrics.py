@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,12 +12,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import ModelPerformanceMetric
-from modelperf.services import drift_judgement, metrics_store
+from modelperf.services import drift_judgement, metrics_batch, metrics_store
 from modelperf.services.database import repeated
 from modelperf.services.drift_history import Position, read_position
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import FieldError, InvalidError, NotFoundError
-from modelperf.services.metrics_rows import Evaluation, Row, Subject, build, problems
+from modelperf.services.metrics_rows import Evaluation, Rank, Row, Subject, build, problems
 
 __all__ = ["LARGEST_BATCH", "Evaluation", "Recorded", "delete", "record", "record_batch"]
 
@@ -26,8 +25,7 @@ LARGEST_BATCH = 5_000
 Machines = frozenset[uuid.UUID] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(msgspec.Struct, frozen=True):
     """What became of an evaluation, and the verdict on its model version as it stands now."""
 
     metric_id: uuid.UUID
@@ -59,7 +57,7 @@ def record(*, evaluation: Evaluation, by: str, machine_ids: Machines = None) -> 
 def _record(evaluation: Evaluation, by: str, machine_ids: Machines) -> Recorded:
     subject = metrics_store.lock_subject(evaluation.model_id)
     subject = _known(evaluation, subject, machine_ids)
-    found = problems(evaluation, {subject.model_id: subject})
+    found = problems(evaluation, subject)
     if found:
         raise InvalidError(found[0].msg, found)
     now = timezone.now()
@@ -108,24 +106,12 @@ def _append(
 
 def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
     """Store a late, repeated or corrected evaluation and judge its version anew."""
-    old = metrics_store.existing([row]).get(row.key)
-    if old is None:
-        metrics_store.insert(row)
-        metric_id, status, revision = row.id, "created", 1
-    elif _is_same(row, old):
-        metric_id, status, revision = old["id"], "unchanged", old["revision"]
-    else:
-        metrics_store.revise(row, metric_id=old["id"], old=old)
-        metrics_store.refresh_latest([subject.series])
-        metric_id, status, revision = old["id"], "revised", old["revision"] + 1
-    if status != "unchanged":
-        metrics_store.mark_stale({subject.model_id: row.rank})
+    stored = metrics_batch.store([(row, subject)])[0]
     position = read_position(subject)
-    if status == "unchanged" and position.state is not None:
-        return _answer(metric_id, status, revision, position.state.verdict)
-    mark = drift_judgement.Mark(metric_id, row)
-    verdict = drift_judgement.judge_stored(subject, position, mark=mark, now=now)
-    return _answer(metric_id, status, revision, verdict)
+    if stored.status == "unchanged" and position.state is not None:
+        return _answer(*stored, position.state.verdict)
+    mark = drift_judgement.Mark(stored.metric_id, row)
+    return _answer(*stored, drift_judgement.judge_stored(subject, position, mark=mark, now=now))
 
 
 def _answer(metric_id: uuid.UUID, status: str, revision: int, verdict: dict[str, Any]) -> Recorded:
@@ -138,16 +124,6 @@ def _answer(metric_id: uuid.UUID, status: str, revision: int, verdict: dict[str,
         recommendation=recommendation(verdict),
         verdict=verdict,
     )
-
-
-def _is_same(row: Row, old: dict[str, Any]) -> bool:
-    new = row._asdict()
-    return all(_plain(name, new[name]) == _plain(name, old[name]) for name in metrics_store.VALUES)
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return a value in a form that compares: JSON is text in the table and bytes in a row."""
-    return msgspec.json.decode(value) if name in ("metrics", "metadata") else value
 
 
 def record_batch(
@@ -177,20 +153,22 @@ def _record_batch(
     evaluations: Sequence[Evaluation], by: str, judge: bool, machine_ids: Machines
 ) -> list[Recorded]:
     subjects = _locked({evaluation.model_id for evaluation in evaluations}, machine_ids)
-    _refuse_problems(evaluations, subjects)
+    about = [subjects.get(evaluation.model_id) for evaluation in evaluations]
+    _refuse_problems(evaluations, about)
     now = timezone.now()
-    rows = [build(e, subject=subjects[e.model_id], by=by, now=now) for e in evaluations]
-    stored = _store_one(rows[0]) if len(rows) == 1 else None
-    if stored is None:
-        stored = _store(rows, subjects)
-        _follow_up(rows, stored, subjects)
-    if judge:
-        verdicts = {model_id: _judge(subject, now) for model_id, subject in subjects.items()}
-        stored = [
-            _answer(one.metric_id, one.status, one.revision, verdicts[row.model_id])
-            for row, one in zip(rows, stored, strict=True)
-        ]
-    return stored
+    placed = [
+        (build(evaluation, subject=subject, by=by, now=now), subject)
+        for evaluation, subject in zip(evaluations, about, strict=True)
+        if subject is not None
+    ]
+    stored = [Recorded(*one) for one in metrics_batch.store(placed)]
+    if not judge:
+        return stored
+    verdicts = {model_id: _judge(subject, now) for model_id, subject in subjects.items()}
+    return [
+        _answer(one.metric_id, one.status, one.revision, verdicts[row.model_id])
+        for (row, _), one in zip(placed, stored, strict=True)
+    ]
 
 
 def _locked(model_ids: set[uuid.UUID], machine_ids: Machines) -> dict[uuid.UUID, Subject]:
@@ -204,76 +182,12 @@ def _locked(model_ids: set[uuid.UUID], machine_ids: Machines) -> dict[uuid.UUID,
     return {id_: one for id_, one in found.items() if _visible(one.machine_id, machine_ids)}
 
 
-def _refuse_problems(evaluations: Sequence[Evaluation], subjects: dict[uuid.UUID, Subject]) -> None:
+def _refuse_problems(evaluations: Sequence[Evaluation], about: Sequence[Subject | None]) -> None:
     found: list[FieldError] = []
-    for number, evaluation in enumerate(evaluations):
-        found += problems(evaluation, subjects, at=("body", number))
+    for number, (evaluation, subject) in enumerate(zip(evaluations, about, strict=True)):
+        found += problems(evaluation, subject, at=("body", number))
     if found:
         raise InvalidError(f"{len(found)} value(s) of the batch cannot be recorded.", found[:100])
-
-
-def _store_one(row: Row) -> list[Recorded] | None:
-    """Store a row with all that follows in one statement; None where its key was there."""
-    late = metrics_store.stale_statement({row.model_id: row.rank})
-    return [Recorded(row.id, "created", 1)] if metrics_store.insert(row, beside=late) else None
-
-
-def _store(rows: Sequence[Row], subjects: dict[uuid.UUID, Subject]) -> list[Recorded]:
-    """Store rows: by one statement where all are new, else the new ones and then corrections."""
-    once = {row.key: row for row in reversed(rows)}
-    if len(once) == len(rows) > 1 and metrics_store.copy(rows):
-        _offer_latest(rows, subjects)
-        return [Recorded(row.id, "created", 1) for row in rows]
-    new = metrics_store.copy_missing(list(once.values()))
-    _offer_latest([row for row in rows if row.id in new], subjects)
-    held = metrics_store.existing(list(once.values()))
-    return [
-        Recorded(row.id, "created", 1) if row.id in new else _correct(row, held[row.key])
-        for row in rows
-    ]
-
-
-def _offer_latest(rows: Sequence[Row], subjects: dict[uuid.UUID, Subject]) -> None:
-    """Offer the newest row of each series as its latest."""
-    newest: dict[tuple[uuid.UUID, str], Row] = {}
-    for row in rows:
-        series = (row.machine_id, row.model_type)
-        if series not in newest or _newness(row, subjects) > _newness(newest[series], subjects):
-            newest[series] = row
-    if newest:
-        metrics_store.offer_latest(list(newest.values()))
-
-
-def _correct(row: Row, old: dict[str, Any]) -> Recorded:
-    """Revise what is stored under the row's key where its values differ, and note the new ones."""
-    if _is_same(row, old):
-        return Recorded(old["id"], "unchanged", old["revision"])
-    metrics_store.revise(row, metric_id=old["id"], old=old)
-    old.update({name: getattr(row, name) for name in metrics_store.VALUES})
-    old["revision"] += 1
-    return Recorded(old["id"], "revised", old["revision"])
-
-
-def _follow_up(
-    rows: Sequence[Row], stored: Sequence[Recorded], subjects: dict[uuid.UUID, Subject]
-) -> None:
-    """Bring drift states and, after corrections, latest rows in line with what was stored."""
-    late: dict[uuid.UUID, metrics_store.Rank] = {}
-    revised = set()
-    for row, one in zip(rows, stored, strict=True):
-        subject = subjects[row.model_id]
-        if one.status != "unchanged" and subject.may_have_judged(row.rank):
-            late[row.model_id] = min(row.rank, late.get(row.model_id, row.rank))
-        if one.status == "revised":
-            revised.add(subject.series)
-    if late:
-        metrics_store.mark_stale(late)
-    if revised:
-        metrics_store.refresh_latest(revised)
-
-
-def _newness(row: Row, subjects: dict[uuid.UUID, Subject]) -> tuple[datetime, datetime, bool, int]:
-    return (*row.rank, subjects[row.model_id].is_active, row.model_version)
 
 
 def _judge(subject: Subject, now: datetime) -> dict[str, Any]:
@@ -291,10 +205,10 @@ def delete(*, metrics: Iterable[ModelPerformanceMetric], by: str) -> int:
     subjects = metrics_store.subjects(model_ids)
     metrics_store.delete([(metric.pk, metric.machine_id) for metric in doomed])
     metrics_store.refresh_latest({subject.series for subject in subjects.values()})
-    first: dict[uuid.UUID, metrics_store.Rank] = {}
+    first: dict[Subject, Rank] = {}
     for metric in doomed:
-        rank = (metric.evaluation_end, metric.evaluation_start)
-        first[metric.model_id] = min(rank, first.get(metric.model_id, rank))
+        subject, rank = subjects[metric.model_id], (metric.evaluation_end, metric.evaluation_start)
+        first[subject] = min(rank, first.get(subject, rank))
     metrics_store.mark_stale(first)
     now = timezone.now()
     for subject in subjects.values():

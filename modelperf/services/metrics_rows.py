@@ -7,21 +7,34 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from modelperf.models.keys import uuid7
-from modelperf.models.metrics import CONFUSION_COUNTS
 from modelperf.services.errors import FieldError
 
 _METRIC_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:%/@ -]{0,99}")
 _LARGEST_COUNT: Final = 2**63 - 1
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
-_LOSSES: Final = ("rmse", "mae", "mape")
-_PROPORTIONS: Final = ("precision_score", "recall_score", "f1_score")
-_BOUNDED: Final = frozenset((*_LOSSES, *_PROPORTIONS, "r_squared"))
+
+
+Rank = tuple[datetime, datetime]
+Key = tuple[int, str, datetime, datetime, int]
+# What makes two evaluations of one window the same, or one a correction of the other.
+VALUES: Final = (
+    "evaluation_date",
+    "sample_count",
+    "metrics",
+    "true_positives",
+    "false_positives",
+    "true_negatives",
+    "false_negatives",
+    "outlier_percentage",
+    "evaluation_notes",
+    "metadata",
+)
 
 
 class Evaluation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -65,7 +78,7 @@ class Subject(NamedTuple):
     judged_end: datetime | None = END_OF_TIME
     judged_start: datetime | None = END_OF_TIME
 
-    def may_have_judged(self, rank: tuple[datetime, datetime]) -> bool:
+    def may_have_judged(self, rank: Rank) -> bool:
         """Whether the drift state may have counted evaluations at or after a place."""
         if self.judged_end is None or self.judged_start is None:
             return False
@@ -113,18 +126,21 @@ class Row(NamedTuple):
     drift_threshold: float | None = None
 
     @property
-    def key(self) -> tuple[uuid.UUID, str, datetime, datetime, uuid.UUID]:
-        """The natural key, in the order in which rows are stored and locked."""
+    def key(self) -> Key:
+        """The natural key, in the order in which rows are stored and locked.
+
+        uuids stand as integers: the same order, and ten times faster to compare and hash.
+        """
         return (
-            self.machine_id,
+            self.machine_id.int,
             self.model_type,
             self.evaluation_end,
             self.evaluation_start,
-            self.model_id,
+            self.model_id.int,
         )
 
     @property
-    def rank(self) -> tuple[datetime, datetime]:
+    def rank(self) -> Rank:
         """Place within the evaluations of one model version."""
         return self.evaluation_end, self.evaluation_start
 
@@ -173,24 +189,41 @@ def _completeness(evaluation: Evaluation, interval_seconds: int | None) -> float
     return min(1.0, evaluation.sample_count * interval_seconds / window)
 
 
+def with_values(row: Row) -> dict[str, Any]:
+    """Return those of a row's columns that make it the same as another, or a correction of it."""
+    return {name: getattr(row, name) for name in VALUES}
+
+
+def is_same(row: Row, old: Mapping[str, Any]) -> bool:
+    """Whether what is stored says the same as a row."""
+    return all(
+        _plain(name, value) == _plain(name, old[name]) for name, value in with_values(row).items()
+    )
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value in a form that compares: JSON is text in the table and bytes in a row."""
+    if name == "metrics":
+        return msgspec.json.decode(value, type=dict[str, float])
+    return msgspec.json.decode(value) if name == "metadata" else value
+
+
 def problems(
-    evaluation: Evaluation,
-    subjects: Mapping[uuid.UUID, Subject],
-    *,
-    at: tuple[str | int, ...] = ("body",),
+    evaluation: Evaluation, subject: Subject | None, *, at: tuple[str | int, ...] = ("body",)
 ) -> list[FieldError]:
     """Return everything wrong with an evaluation; an empty list means that it can be stored."""
-    subject = subjects.get(evaluation.model_id)
-    found = list(_value_problems(evaluation))
+    found = _value_problems(evaluation)
     if subject is None:
         found.append(("model_id", "Model not found", "not_found"))
-    elif (evaluation.machine_id, evaluation.model_type) != subject.series:
-        name = "machine_id" if evaluation.machine_id != subject.machine_id else "model_type"
-        found.append((name, "The model belongs to another series.", "series_mismatch"))
+    elif evaluation.machine_id != subject.machine_id:
+        found.append(("machine_id", _OTHER_SERIES, "series_mismatch"))
+    elif evaluation.model_type != subject.model_type:
+        found.append(("model_type", _OTHER_SERIES, "series_mismatch"))
     return [FieldError((*at, *name.split("/", 1)), msg, kind) for name, msg, kind in found]
 
 
 Problem = tuple[str, str, str]
+_OTHER_SERIES: Final = "The model belongs to another series."
 
 
 def _value_problems(evaluation: Evaluation) -> list[Problem]:
@@ -201,60 +234,63 @@ def _value_problems(evaluation: Evaluation) -> list[Problem]:
         found.append(("evaluation_end", "evaluation_end must be after evaluation_start.", "order"))
     found += _count_problems(evaluation)
     found += _metric_problems(evaluation.metrics)
-    if evaluation.outlier_percentage is not None and not (
-        0 <= evaluation.outlier_percentage <= 100
-    ):
+    share = evaluation.outlier_percentage
+    if share is not None and not 0 <= share <= 100:
         found.append(("outlier_percentage", "outlier_percentage lies between 0 and 100.", "range"))
     if "\x00" in evaluation.evaluation_notes:
-        found.append(("evaluation_notes", "Text must not hold NUL characters.", "nul"))
+        found.append(("evaluation_notes", _NUL, "nul"))
     if evaluation.metadata and b"\\u0000" in _encode(evaluation.metadata):
-        found.append(("metadata", "Text must not hold NUL characters.", "nul"))
+        found.append(("metadata", _NUL, "nul"))
     return found
 
 
+_NUL: Final = "Text must not hold NUL characters."
+
+
 def _count_problems(evaluation: Evaluation) -> list[Problem]:
-    counts = [("sample_count", evaluation.sample_count)]
-    if evaluation.true_positives is not None or any(
-        getattr(evaluation, name) is not None for name in CONFUSION_COUNTS
-    ):
-        counts += [(name, getattr(evaluation, name) or 0) for name in CONFUSION_COUNTS]
+    counts = (
+        ("sample_count", evaluation.sample_count),
+        ("true_positives", evaluation.true_positives),
+        ("false_positives", evaluation.false_positives),
+        ("true_negatives", evaluation.true_negatives),
+        ("false_negatives", evaluation.false_negatives),
+    )
     return [
         (name, f"{name} is a whole number from 0 to {_LARGEST_COUNT}.", "range")
         for name, count in counts
-        if not 0 <= count <= _LARGEST_COUNT
+        if count is not None and not 0 <= count <= _LARGEST_COUNT
     ]
 
 
 def _metric_problems(metrics: Mapping[str, float]) -> list[Problem]:
     if not metrics:
         return [("metrics", "Send at least one metric, such as mae: 0.12.", "missing")]
-    found = [
-        (f"metrics/{name}", f"{name} must be a finite number.", "not_finite")
-        for name, value in metrics.items()
-        if not isfinite(value)
-    ]
-    found += [
-        (
-            f"metrics/{name[:100]}",
-            "A metric's name is a letter, then up to 99 plain characters.",
-            "name",
-        )
-        for name in metrics
-        if not _is_metric_name(name)
-    ]
-    return found + [
-        (f"metrics/{name}", f"{name} {bound}.", "range")
-        for name in _BOUNDED & metrics.keys()
-        if (bound := _broken_bound(name, metrics[name]))
-    ]
+    found: list[Problem] = []
+    for name, value in metrics.items():
+        least, most = _BOUNDS.get(name, _UNBOUNDED)
+        if not isfinite(value):
+            found.append((f"metrics/{name}", f"{name} must be a finite number.", "not_finite"))
+        elif not least <= value <= most:
+            found.append((f"metrics/{name}", _bounds_sentence(name), "range"))
+        if not _is_metric_name(name):
+            found.append((f"metrics/{name[:100]}", _NAME, "name"))
+    return found
 
 
-def _broken_bound(name: str, value: float) -> str:
-    if name == "r_squared":
-        return "is at most 1" if value > 1 else ""
-    if name in _PROPORTIONS:
-        return "lies between 0 and 1" if not 0 <= value <= 1 else ""
-    return "is not negative" if value < 0 else ""
+_NAME: Final = "A metric's name is a letter, then up to 99 plain characters."
+_UNBOUNDED: Final = (-inf, inf)
+_BOUNDS: Final = {
+    "r_squared": (-inf, 1.0),
+    **dict.fromkeys(("rmse", "mae", "mape"), (0.0, inf)),
+    **dict.fromkeys(("precision_score", "recall_score", "f1_score"), (0.0, 1.0)),
+}
+
+
+def _bounds_sentence(name: str) -> str:
+    least, most = _BOUNDS[name]
+    if most == inf:
+        return f"{name} is not negative."
+    return f"{name} is at most 1." if least == -inf else f"{name} lies between 0 and 1."
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import psycopg
@@ -17,28 +16,13 @@ from django.db import connection, transaction
 from django.db.utils import IntegrityError
 
 from modelperf.services.database import execute
-from modelperf.services.metrics_rows import Row, Subject
-
-Rank = tuple[datetime, datetime]
+from modelperf.services.metrics_rows import VALUES, Key, Rank, Row, Subject
 
 TABLE: Final = "model_performance_metrics"
 LATEST: Final = "model_latest_performance"
 COLUMNS: Final = ", ".join(Row._fields)
 COPY: Final = f"COPY {TABLE} ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
 KEY: Final = "machine_id, model_type, evaluation_end, evaluation_start, model_id"
-# What makes two evaluations of one window the same, or one a correction of the other.
-VALUES: Final = (
-    "evaluation_date",
-    "sample_count",
-    "metrics",
-    "true_positives",
-    "false_positives",
-    "true_negatives",
-    "false_negatives",
-    "outlier_percentage",
-    "evaluation_notes",
-    "metadata",
-)
 _DERIVED: Final = (
     "r_squared",
     "rmse",
@@ -129,7 +113,10 @@ def insert(row: Row, *, beside: tuple[str, list[Any]] = ("SELECT 1", [])) -> boo
 
 
 def copy(rows: Sequence[Row]) -> bool:
-    """Store new evaluations by binary COPY; False, with nothing stored, where one was there."""
+    """Store new evaluations by binary COPY; False, with nothing stored, where one was there.
+
+    They come sorted by key, or two batches could wait for each other.
+    """
     try:
         with transaction.atomic():
             _copy_into(TABLE, rows)
@@ -163,13 +150,16 @@ def _copy_into(table: str, rows: Sequence[Row]) -> None:
         cursor.copy(COPY.replace(TABLE, table, 1)) as stream,
     ):
         stream.set_types(TYPES)
-        for row in sorted(rows, key=lambda row: row.key):
+        for row in rows:
             stream.write_row(binary_params(row))
 
 
-def existing(rows: Sequence[Row]) -> dict[tuple[Any, ...], dict[str, Any]]:
+def existing(rows: Sequence[Row]) -> dict[Key, dict[str, Any]]:
     """Return what is stored under the rows' natural keys: id, revision and values, by key."""
-    keys = zip(*(row.key for row in rows), strict=True)
+    keys = [
+        (row.machine_id, row.model_type, row.evaluation_end, row.evaluation_start, row.model_id)
+        for row in rows
+    ]
     wanted = ("id", "revision", *_REVISED)
     found = execute(
         f"""
@@ -178,9 +168,12 @@ def existing(rows: Sequence[Row]) -> dict[tuple[Any, ...], dict[str, Any]]:
         JOIN unnest(%b::uuid[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::uuid[])
             AS wanted ({KEY}) USING ({KEY})
         """,
-        [list(column) for column in keys],
+        _columns(keys),
     )
-    return {tuple(row[:5]): dict(zip(wanted, row[5:], strict=True)) for row in found}
+    return {
+        (machine_id.int, model_type, end, start, model_id.int): dict(zip(wanted, rest, strict=True))
+        for machine_id, model_type, end, start, model_id, *rest in found
+    }
 
 
 def revise(row: Row, *, metric_id: uuid.UUID, old: dict[str, Any]) -> None:
@@ -206,17 +199,17 @@ def revise(row: Row, *, metric_id: uuid.UUID, old: dict[str, Any]) -> None:
     )
 
 
-def stale_statement(ranks: Mapping[uuid.UUID, Rank]) -> tuple[str, list[Any]]:
+def stale_statement(ranks: Mapping[Subject, Rank]) -> tuple[str, list[Any]]:
     """Return the statement that marks drift states which have counted an evaluation's place."""
     params = [
-        list(ranks),
+        [subject.model_id for subject in ranks],
         [end for end, _ in ranks.values()],
         [start for _, start in ranks.values()],
     ]
     return _MARK_STALE, params
 
 
-def mark_stale(ranks: Mapping[uuid.UUID, Rank]) -> None:
+def mark_stale(ranks: Mapping[Subject, Rank]) -> None:
     """Mark drift states whose evaluations changed, so that the next judgement starts over."""
     execute(*stale_statement(ranks))
 
