@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,10 +32,11 @@ ALL_SCOPES = ("read", "write", "train", "triage", "admin")
 
 
 def api_key(
-    *scopes: str, name: str = "tests", machines: Iterable[Machine] = (), **fields: Any
+    *scopes: str, name: str = "tests", machines: Sequence[Machine] = (), **fields: Any
 ) -> str:
     """Store a key and return its text; without scopes it may read."""
-    stored, text = ApiKey.objects.create_key(name=name, scopes=list(scopes or ["read"]), **fields)
+    fields |= {"scopes": list(scopes or ["read"]), "is_limited": bool(machines)}
+    stored, text = ApiKey.objects.create_key(name=name, **fields)
     stored.machines.set(machines)
     return text
 

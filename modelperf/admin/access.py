@@ -41,8 +41,16 @@ class ApiKeyAdmin(ServiceAdmin):
     """Keys are never changed: a new one is made and the old one revoked."""
 
     form = ApiKeyForm
-    list_display = ("name", "prefix", "shown_scopes", "created", "expiry_date", "revoked")
-    list_filter = ("revoked",)
+    list_display = (
+        "name",
+        "prefix",
+        "shown_scopes",
+        "is_limited",
+        "created",
+        "expiry_date",
+        "revoked",
+    )
+    list_filter = ("revoked", "is_limited")
     search_fields = ("name", "prefix")
     autocomplete_fields = ("machines",)
     ordering = ("-created",)
@@ -55,7 +63,9 @@ class ApiKeyAdmin(ServiceAdmin):
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
         """Show the prefix of what exists; the key itself is gone."""
         fields = list(ApiKeyForm.Meta.fields)
-        return ["name", "prefix", *fields[1:], "created", "revoked"] if obj else fields
+        if obj is None:
+            return fields
+        return ["name", "prefix", *fields[1:], "is_limited", "created", "revoked"]
 
     @admin.display(description="scopes")
     def shown_scopes(self, key: ApiKey) -> str:

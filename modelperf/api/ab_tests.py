@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from django_filters import Filter
 from msgspec import Meta, Struct
 
 from modelperf.api.authentication import WRITE
 from modelperf.api.base import Answer, Endpoint, call
-from modelperf.api.cursors import BY_ID, Page, chosen
+from modelperf.api.cursors import BY_ID, Page
+from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Name, Notes, Time
 from modelperf.models import ABTest, ActiveABTest, ModelVersion
 from modelperf.services import ab_tests
@@ -108,9 +110,16 @@ class ActiveTest(TestAnswer):
     test_duration_hours: float
 
 
+class TestFilters(SeriesFilters):
+    """By series and by status."""
+
+    test_status = Filter()
+
+
 class TestQuery(Struct):
     """Which tests are listed."""
 
+    filters: ClassVar[Filters] = TestFilters
     machine_id: uuid.UUID | None = None
     model_type: ModelType | None = None
     test_status: Status | None = None
@@ -121,6 +130,7 @@ class TestQuery(Struct):
 class ActiveTestQuery(Struct):
     """Which running tests are listed."""
 
+    filters: ClassVar[Filters] = SeriesFilters
     machine_id: uuid.UUID | None = None
     model_type: ModelType | None = None
     cursor: Cursor | None = None
@@ -164,15 +174,12 @@ class ABTests(Endpoint):
     def browse(self, given: TestQuery) -> Answer:
         """List A/B tests, the newest first."""
         found = ABTest.objects.within(self.access.machine_ids)
-        found = found.filter(**chosen(given, "machine_id", "model_type", "test_status"))
         return self.page(found, TestAnswer, order=BY_ID, given=given)
 
     @call(takes=ActiveTestQuery, answers=Page[ActiveTest])
     def active(self, given: ActiveTestQuery) -> Answer:
         """List the running tests with their age, the newest first."""
-        found = ActiveABTest.objects.filter(**chosen(given, "machine_id", "model_type"))
-        if self.access.machine_ids is not None:
-            found = found.filter(machine_id__in=self.access.machine_ids)
+        found = ActiveABTest.objects.within(self.access.machine_ids)
         return self.page(found, ActiveTest, order=BY_ID, given=given)
 
     @call(answers=TestAnswer, problems=(404,))

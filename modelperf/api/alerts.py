@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from django.db.models import CharField, F, Value
+from django_filters import Filter
 from msgspec import Struct
 
 from modelperf.api.authentication import TRIAGE
 from modelperf.api.base import Answer, Endpoint, Rows, call, next_link
-from modelperf.api.cursors import BY_ID, Order, Page, chosen, page
+from modelperf.api.cursors import BY_ID, Order, Page, page
+from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Notes
 from modelperf.models import Alert, UnresolvedAlert
 from modelperf.models.alerts import severity_rank
@@ -41,9 +43,16 @@ class ActiveAlert(Struct):
     assignee: str | None
 
 
+class ActiveAlertFilters(SeriesFilters):
+    """By series and by severity."""
+
+    severity = Filter()
+
+
 class ActiveAlertQuery(Struct):
     """Which unresolved alerts are listed; with a machine those of the fleet are left out."""
 
+    filters: ClassVar[Filters] = ActiveAlertFilters
     machine_id: uuid.UUID | None = None
     model_type: ModelType | None = None
     severity: Severity | None = None
@@ -82,9 +91,17 @@ class AlertAnswer(Struct):
     created_at: Instant
 
 
+class AlertFilters(ActiveAlertFilters):
+    """By what became of them, too."""
+
+    state = Filter()
+    is_resolved = Filter()
+
+
 class AlertQuery(ActiveAlertQuery):
     """Which alerts are listed, resolved ones included."""
 
+    filters: ClassVar[Filters] = AlertFilters
     limit: Limit = 100
     state: State | None = None
     is_resolved: bool | None = None
@@ -105,9 +122,7 @@ class Alerts(Endpoint):
         """List unresolved alerts as a bare array, critical first, then newest."""
         if given.machine_id:
             self.machine(given.machine_id)
-        found = UnresolvedAlert.objects.within(self.access.machine_ids).filter(
-            **chosen(given, "machine_id", "model_type", "severity")
-        )
+        found = UnresolvedAlert.objects.within(self.access.machine_ids)
         # Nobody can be assigned yet, which is what null says.
         nobody = Value(None, output_field=CharField())
         found = found.annotate(rank=severity_rank(), count=F("occurrences"), assignee=nobody)
@@ -117,8 +132,7 @@ class Alerts(Endpoint):
     @call(takes=AlertQuery, answers=Page[AlertAnswer])
     def browse(self, given: AlertQuery) -> Answer:
         """List alerts, the newest first."""
-        names = ("machine_id", "model_type", "severity", "state", "is_resolved")
-        found = Alert.objects.within(self.access.machine_ids).filter(**chosen(given, *names))
+        found = Alert.objects.within(self.access.machine_ids)
         return self.page(found, AlertAnswer, order=BY_ID, given=given)
 
     @call(answers=AlertAnswer, problems=(404,))

@@ -22,7 +22,7 @@ KEYWORD: Final = "Api-Key"
 # Anything else cannot be a key and is refused without asking the database.
 _KEY_FORM: Final = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}", re.ASCII)
 _FIND_KEY: Final = """
-    SELECT name, hashed_key, scopes, expiry_date,
+    SELECT name, hashed_key, scopes, expiry_date, is_limited,
         ARRAY(SELECT machine_id FROM api_key_machines WHERE apikey_id = api_keys.id)
     FROM api_keys
     WHERE prefix = %s AND NOT revoked
@@ -99,10 +99,11 @@ def _access(text: str) -> Access | None:
     found = repeated(lambda: execute(_FIND_KEY, (text[:8],)).fetchone())
     if found is None or not ApiKey.objects.key_generator.verify(text, found[1]):
         return None
-    name, _, scopes, expires_at, machine_ids = found
+    name, _, scopes, expires_at, is_limited, machine_ids = found
     if expires_at is not None and expires_at < timezone.now():
         return None
-    named = frozenset(machine_ids) or None
+    # A key stays limited when its machines are deleted: it then sees none.
+    named = frozenset(machine_ids) if is_limited or machine_ids else None
     return Access(actor=f"key:{name}", scopes=frozenset(scopes), machine_ids=named)
 
 

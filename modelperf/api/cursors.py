@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 from msgspec import Struct
 from rest_framework.request import Request
 
+from modelperf.api.filters import Filtered, filtered
 from modelperf.api.parameters import in_utc, invalid
 from modelperf.services.errors import FieldError, InvalidError
 
@@ -31,7 +32,7 @@ class Page(Struct, Generic[Row]):
     next: str | None
 
 
-class Paged(Protocol):
+class Paged(Filtered, Protocol):
     """The parameters of every list."""
 
     cursor: str | None
@@ -96,10 +97,10 @@ def _forged() -> InvalidError:
 def page(
     request: Request, found: QuerySet[Any], kind: type[Struct], *, order: Order, given: Paged
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Return a page of rows and the address of the next: one statement."""
+    """Return a page of the rows asked for, and the address of the next: one statement."""
     fields = kind.__struct_fields__
     sorting = [column for column in order.columns if column not in fields]
-    found = order.after(found, given.cursor).values(*fields, *sorting)
+    found = order.after(filtered(found, given), given.cursor).values(*fields, *sorting)
     rows = list(found[: given.limit + 1])
     link = None
     if len(rows) > given.limit:
@@ -113,8 +114,3 @@ def page(
 
 def _next(request: Request, cursor: str) -> str:
     return f"{request.path}?{urlencode(request.query_params.dict() | {'cursor': cursor})}"
-
-
-def chosen(given: Struct, *names: str) -> dict[str, Any]:
-    """Return the filters of columns for which a value was given."""
-    return {name: value for name in names if (value := getattr(given, name)) is not None}

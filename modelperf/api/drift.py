@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from modelperf.api.authentication import ADMIN
+from modelperf.api.authentication import ADMIN, WRITE
 from modelperf.api.base import Endpoint, Rows, call, rows
 from modelperf.api.parameters import ModelType
 from modelperf.models import Policy
@@ -56,12 +56,12 @@ class CheckedAnswer(Struct):
 class Drift(Endpoint):
     """Judging model versions."""
 
-    @call(takes=CheckQuery, answers=CheckedAnswer, style="either", problems=(404,))
+    @call(takes=CheckQuery, answers=CheckedAnswer, scope=WRITE, style="either", problems=(404,))
     def check(self, given: CheckQuery) -> Checked:
-        """Judge a model version on everything recorded. It records nothing, so reading suffices.
+        """Judge a model version on everything recorded, and store the verdict and its alert.
 
-        The verdict and its alert follow from the evaluations alone: whoever asks, and however
-        often, the outcome is the same.
+        Both follow from the evaluations alone: whoever asks, and however often, the outcome is
+        the same.
         """
         machine = self.machine(given.machine_id)
         model = self.model(given.model_id)

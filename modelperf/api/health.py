@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 from django.db import DatabaseError, InterfaceError
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.csrf import csrf_exempt
 
 from modelperf.api.problems import problem
 
 
-@never_cache
-@require_safe
+def probe(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Make a view that is only read: other methods are a problem, whoever sends them."""
+
+    @wraps(view)
+    def answer(request: HttpRequest) -> HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request)
+        detail = f'Method "{request.method}" not allowed.'
+        return problem(405, detail, headers={"Allow": "GET, HEAD"})
+
+    return csrf_exempt(never_cache(answer))
+
+
+@probe
 def livez(_request: HttpRequest) -> HttpResponse:
     """Answer that the process serves requests; the database is not asked."""
     return JsonResponse({"status": "alive"})
 
 
-@never_cache
-@require_safe
+@probe
 def readyz(_request: HttpRequest) -> HttpResponse:
     """Answer whether the database can be reached and has every migration: one query."""
     try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from django.http import HttpResponse
+from django_filters import Filter
 from msgspec import Meta, Struct
 
 from modelperf.api import csv_pages
 from modelperf.api.authentication import WRITE
 from modelperf.api.base import Answer, Endpoint, Rows, call, next_link, rows
 from modelperf.api.bulk import evaluations_of, gathered
-from modelperf.api.cursors import BY_ID, Order, Page, chosen, page
+from modelperf.api.cursors import BY_ID, Order, Page, page
+from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Time
 from modelperf.models import LatestModelPerformance, MetricRevision, ModelPerformanceMetric
 from modelperf.services import metrics, trend
@@ -160,15 +162,26 @@ class RevisionAnswer(Struct):
 class LatestQuery(Struct):
     """Which newest evaluations are listed."""
 
+    filters: ClassVar[Filters] = SeriesFilters
     machine_id: uuid.UUID | None = None
     model_type: ModelType | None = None
     cursor: Cursor | None = None
     limit: Limit = 100
 
 
+class EvaluationFilters(SeriesFilters):
+    """By model version, by verdict, and by when their windows end."""
+
+    model_id = Filter()
+    start = Filter("evaluation_end", "gte")
+    end = Filter("evaluation_end", "lt")
+    drift_detected = Filter()
+
+
 class EvaluationQuery(LatestQuery):
     """Which evaluations are listed; `start` and `end` bound `evaluation_end`."""
 
+    filters: ClassVar[Filters] = EvaluationFilters
     model_id: uuid.UUID | None = None
     start: Time | None = None
     end: Time | None = None
@@ -216,13 +229,7 @@ class Metrics(Endpoint):
     @call(takes=EvaluationQuery, answers=Page[EvaluationAnswer])
     def browse(self, given: EvaluationQuery) -> Answer | HttpResponse:
         """List evaluations: a machine's by window, newest first, else in order of recording."""
-        found = ModelPerformanceMetric.objects.within(self.access.machine_ids).filter(
-            **chosen(given, "machine_id", "model_type", "model_id", "drift_detected")
-        )
-        if given.start:
-            found = found.filter(evaluation_end__gte=given.start)
-        if given.end:
-            found = found.filter(evaluation_end__lt=given.end)
+        found = ModelPerformanceMetric.objects.within(self.access.machine_ids)
         # Only a machine's windows have an index to be sorted by.
         order = BY_WINDOW if given.machine_id else BY_ID
         if given.format == "json":
@@ -235,7 +242,6 @@ class Metrics(Endpoint):
     def latest(self, given: LatestQuery) -> Answer:
         """List the newest evaluation of every series, by machine."""
         found = LatestModelPerformance.objects.within(self.access.machine_ids)
-        found = found.filter(**chosen(given, "machine_id", "model_type"))
         return self.page(found, LatestAnswer, order=BY_MACHINE, given=given)
 
     @call(answers=list[RevisionAnswer], problems=(404,))

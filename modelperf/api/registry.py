@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from django.db import transaction
+from django_filters import Filter, FilterSet
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from modelperf.api.authentication import TRAIN, WRITE
 from modelperf.api.base import Answer, Endpoint, Rows, call, rows
-from modelperf.api.cursors import BY_ID, Order, Page, chosen
+from modelperf.api.cursors import BY_ID, Order, Page
+from modelperf.api.filters import Filters, SeriesFilters, Text
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Name, Time
 from modelperf.models import Machine, ModelVersion
 from modelperf.services import registry
@@ -41,9 +43,17 @@ class MachineAnswer(MachineName):
     created_at: Instant
 
 
+class MachineFilters(FilterSet):  # type: ignore[misc]
+    """By kind, which may be empty, and by whether they are in service."""
+
+    is_active = Filter()
+    type = Text()
+
+
 class MachineQuery(Struct):
     """What machines are listed: those in service unless `is_active` says otherwise."""
 
+    filters: ClassVar[Filters] = MachineFilters
     is_active: bool = True
     type: Kind | None = None
     cursor: Cursor | None = None
@@ -85,7 +95,6 @@ class Machines(Endpoint):
     def browse(self, given: MachineQuery) -> Answer:
         """List machines by name, those in service unless asked otherwise."""
         found = Machine.objects.within(self.access.machine_ids)
-        found = found.filter(**chosen(given, "is_active", "type"))
         return self.page(found, MachineAnswer, order=BY_NAME, given=given)
 
     @call(takes=NewMachine, answers=MachineAnswer, scope=WRITE, style="body", problems=(403, 409))
@@ -139,9 +148,16 @@ class ModelDetail(ModelAnswer):
     artefact: dict[str, Any] | UnsetType | None = UNSET
 
 
+class ModelFilters(SeriesFilters):
+    """By series and by whether they serve it."""
+
+    is_active = Filter()
+
+
 class ModelQuery(Struct):
     """What model versions are listed."""
 
+    filters: ClassVar[Filters] = ModelFilters
     machine_id: uuid.UUID | None = None
     model_type: ModelType | None = None
     is_active: bool | None = None
@@ -171,7 +187,6 @@ class Models(Endpoint):
     def browse(self, given: ModelQuery) -> Answer:
         """List model versions, the newest registered first."""
         found = ModelVersion.objects.within(self.access.machine_ids)
-        found = found.filter(**chosen(given, "machine_id", "model_type", "is_active"))
         return self.page(found, ModelAnswer, order=BY_ID, given=given)
 
     @call(takes=NewModel, answers=ModelAnswer, scope=WRITE, style="body", problems=(404, 409))

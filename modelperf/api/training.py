@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+from django_filters import Filter
 from msgspec import Meta, Struct
 
 from modelperf.api.authentication import TRAIN
 from modelperf.api.base import Answer, Endpoint, call
-from modelperf.api.cursors import BY_ID, Page, chosen
+from modelperf.api.cursors import BY_ID, Page
+from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType
 from modelperf.models import TrainingRun
 from modelperf.services import training
@@ -74,9 +76,16 @@ class RunDetail(RunAnswer):
     error_traceback: str
 
 
+class RunFilters(SeriesFilters):
+    """By series and by status."""
+
+    training_status = Filter()
+
+
 class RunQuery(Struct):
     """Which runs are listed."""
 
+    filters: ClassVar[Filters] = RunFilters
     machine_id: uuid.UUID | None = None
     model_type: ModelType | None = None
     training_status: Status | None = None
@@ -108,7 +117,6 @@ class Training(Endpoint):
     def browse(self, given: RunQuery) -> Answer:
         """List training runs, the newest request first."""
         found = TrainingRun.objects.within(self.access.machine_ids)
-        found = found.filter(**chosen(given, "machine_id", "model_type", "training_status"))
         return self.page(found, RunAnswer, order=BY_ID, given=given)
 
     @call(answers=RunDetail, problems=(404,))

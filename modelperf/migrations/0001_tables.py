@@ -260,6 +260,13 @@ class Migration(migrations.Migration):
                         size=None,
                     ),
                 ),
+                (
+                    "is_limited",
+                    models.BooleanField(
+                        default=False,
+                        help_text="It was made for named machines: when those are deleted it sees nothing.",
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "API key",

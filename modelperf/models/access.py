@@ -30,6 +30,11 @@ class ApiKey(AbstractAPIKey):
         help_text="Where given, the key sees and changes these machines only.",
     )
 
+    is_limited = models.BooleanField(
+        default=False,
+        help_text="It was made for named machines: when those are deleted it sees nothing.",
+    )
+
     class Meta(AbstractAPIKey.Meta):
         db_table = "api_keys"
         verbose_name = "API key"

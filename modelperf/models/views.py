@@ -44,6 +44,14 @@ class LatestModelPerformance(Evaluation):
         return f"{self.machine_name} · {self.model_type}"
 
 
+class ActiveABTestQuerySet(models.QuerySet["ActiveABTest"]):
+    """Reads of running tests."""
+
+    def within(self, machine_ids: frozenset[uuid.UUID] | None) -> ActiveABTestQuerySet:
+        """Keep what a limited key may see; None means all."""
+        return self if machine_ids is None else self.filter(machine_id__in=machine_ids)
+
+
 class ActiveABTest(ABTestFields):
     """v_active_ab_tests: the running tests, with their age in hours."""
 
@@ -53,6 +61,8 @@ class ActiveABTest(ABTestFields):
     winner_model_id = models.UUIDField(null=True)
     machine_name = models.CharField(max_length=200)
     test_duration_hours = models.FloatField()
+
+    objects: ClassVar[models.Manager[ActiveABTest]] = ActiveABTestQuerySet.as_manager()
 
     class Meta:
         managed = False

@@ -176,6 +176,8 @@ def test_new_key_is_shown_once_and_opens(desk: Client) -> None:
         ["read", "write"],
         [machine],
     )
+    assert key.is_limited
+    assert b"Is limited" in desk.get(f"{KEYS}{key.pk}/change/").content
     assert shown[1].encode() not in desk.get(f"{KEYS}{key.pk}/change/").content
     assert shown[1].encode() not in desk.get(KEYS).content
 

@@ -91,8 +91,8 @@ def test_only_the_hash_of_a_key_is_stored(make_key: Callable[..., str]) -> None:
 NEEDED = [
     ("GET", "machines", "read"),
     ("GET", "metrics/trend", "read"),
-    ("POST", "drift/check", "read"),
     ("GET", "alerts/active", "read"),
+    ("POST", "drift/check", "write"),
     ("POST", "metrics/record", "write"),
     ("POST", "metrics/record/bulk", "write"),
     ("POST", "machines", "write"),
@@ -123,6 +123,19 @@ def test_a_key_does_only_what_its_scopes_say(
         assert response.status_code not in {401, 403}
 
 
+PAGED = [
+    "machines",
+    "models",
+    "metrics",
+    "metrics/latest",
+    "training",
+    "ab-test",
+    "ab-test/active",
+    "alerts",
+    "alerts/active",
+]
+
+
 @pytest.fixture
 def limited(client_with: ClientWith) -> tuple[APIClient, Machine]:
     machine = factories.MachineFactory()
@@ -144,8 +157,7 @@ def test_a_limited_key_lists_its_machines_only(limited: tuple[APIClient, Machine
     assert [one["id"] for one in client.get(f"{ROOT}/machines").json()["results"]] == [
         str(machine.pk)
     ]
-    paths = ["models", "metrics", "metrics/latest", "training", "ab-test", "ab-test/active"]
-    for path in [*paths, "alerts", "alerts/active"]:
+    for path in PAGED[1:]:
         answer = client.get(f"{ROOT}/{path}").json()
         found = answer if isinstance(answer, list) else answer["results"]
         assert {one["machine_id"] for one in found} == {str(machine.pk)}, path
@@ -194,6 +206,33 @@ def test_a_limited_key_may_not_add_machines_or_set_policies(client_with: ClientW
     client = client_with("admin", machines=[factories.MachineFactory()])
     problem(client.post(f"{ROOT}/machines", {"name": "m", "type": "t"}), 403)
     problem(client.put(f"{ROOT}/policies/baseline", {}), 403)
+
+
+def test_a_limited_key_whose_machines_are_deleted_sees_nothing(
+    limited: tuple[APIClient, Machine],
+) -> None:
+    client, machine = limited
+    model = factories.ModelVersionFactory(is_active=True)
+    factories.LatestPerformanceFactory.of(factories.ModelPerformanceMetricFactory(model=model))
+    factories.TrainingRunFactory(machine=model.machine)
+    factories.ABTestFactory(machine=model.machine)
+    factories.AlertFactory(model=model)
+    factories.AlertFactory(fleet=True)
+    machine.delete()
+    assert client.get("/api/v1/machines").json() == []
+    for path in PAGED:
+        answer = client.get(f"{ROOT}/{path}").json()
+        assert answer in ([], {"results": [], "next": None}), path
+    problem(client.get(f"{ROOT}/machines/{model.machine_id}"), 404)
+    problem(client.post(f"{ROOT}/metrics/record", evaluation(model)), 404)
+    problem(client.post(f"{ROOT}/metrics/record/bulk", [evaluation(model)]), 422)
+    problem(client.post(f"{ROOT}/machines", {"name": "m", "type": "t"}), 403)
+
+
+def test_a_key_is_limited_by_machines_that_were_given_to_it_later(api: APIClient) -> None:
+    machine, _ = factories.MachineFactory.create_batch(2)
+    ApiKey.objects.get().machines.add(machine)
+    assert [one["id"] for one in api.get("/api/v1/machines").json()] == [str(machine.pk)]
 
 
 def test_a_key_is_found_in_one_statement(

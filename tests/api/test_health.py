@@ -16,6 +16,21 @@ def test_livez_does_not_ask_the_database(client: Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
 
 
+@pytest.mark.parametrize("address", ["/livez", "/readyz"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_a_probe_is_only_read(address: str, method: str) -> None:
+    # A token is asked of nobody: there is no session that it could protect.
+    response = Client(enforce_csrf_checks=True).generic(method, address)
+    assert method in problem(response, 405)["detail"]
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+def test_livez_may_be_asked_for_its_head_and_is_never_cached(client: Client) -> None:
+    response = client.head("/livez")
+    assert (response.status_code, response.content) == (200, b"")
+    assert "no-store" in response.headers["Cache-Control"]
+
+
 @pytest.mark.django_db
 def test_readyz_asks_once(client: Client, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(1):

@@ -29,6 +29,23 @@ def test_create_api_key_limited_to_machines_keeps_them() -> None:
     key, _ = access.create_api_key(name="line 1", scopes=["read"], machines=[machine, other.pk])
 
     assert set(key.machines.all()) == {machine, other}
+    assert ApiKey.objects.get(pk=key.pk).is_limited
+
+
+def test_create_api_key_limited_to_machines_stays_limited_without_them() -> None:
+    machine = factories.MachineFactory()
+    key, _ = access.create_api_key(name="line 1", scopes=["read"], machines=[machine])
+
+    machine.delete()
+
+    key.refresh_from_db()
+    assert (key.is_limited, key.machines.count()) == (True, 0)
+
+
+def test_create_api_key_without_machines_is_not_limited() -> None:
+    key, _ = access.create_api_key(name="nightly", scopes=["read"], machines=[])
+
+    assert not ApiKey.objects.get(pk=key.pk).is_limited
 
 
 def test_create_api_key_for_unknown_machine_is_refused_and_stores_nothing() -> None:
