@@ -35,8 +35,9 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=15)
     arguments.add_argument("--rows", type=int, default=1000)
     arguments.add_argument("--singles", type=int, default=40)
+    arguments.add_argument("--place", default="/tmp", help="where the database lies")
     given = arguments.parse_args()
-    with tempfile.TemporaryDirectory(prefix="modelperf-bench-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="modelperf-bench-", dir=given.place) as folder:
         _prepare_environment(folder)
         import django
 

@@ -20,9 +20,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from modelperf.models import LatestPerformance, ModelPerformanceMetric, ModelVersion
-from modelperf.models.metrics import REGISTERED_METRICS
+from modelperf.models.metrics import CONFUSION_COUNTS, REGISTERED_METRICS
 
-SENT = (
+# Everything the product's own endpoint takes.
+TAKEN = (
     "model_id",
     "model_type",
     "machine_id",
@@ -30,6 +31,12 @@ SENT = (
     "evaluation_end",
     "sample_count",
     "metrics",
+    "evaluation_date",
+    *REGISTERED_METRICS,
+    *CONFUSION_COUNTS,
+    "outlier_percentage",
+    "evaluation_notes",
+    "metadata",
 )
 _COPIED = [
     field.attname
@@ -47,8 +54,9 @@ class EvaluationSerializer(serializers.ModelSerializer[ModelPerformanceMetric]):
 
     class Meta:
         model = ModelPerformanceMetric
-        fields = SENT
+        fields = TAKEN
         validators: ClassVar[list[Any]] = []
+        extra_kwargs: ClassVar = {"evaluation_date": {"required": False}}
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse what the table would refuse, and models of another series."""
@@ -57,7 +65,8 @@ class EvaluationSerializer(serializers.ModelSerializer[ModelPerformanceMetric]):
             raise serializers.ValidationError("Model not found")
         if attrs["evaluation_end"] <= attrs["evaluation_start"]:
             raise serializers.ValidationError("evaluation_end must be after evaluation_start")
-        attrs |= {"model_version": model.model_version, "evaluation_date": attrs["evaluation_end"]}
+        attrs["model_version"] = model.model_version
+        attrs.setdefault("evaluation_date", attrs["evaluation_end"])
         attrs |= {name: attrs["metrics"].get(name) for name in REGISTERED_METRICS}
         return attrs
 

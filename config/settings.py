@@ -168,3 +168,5 @@ WHITENOISE_USE_FINDERS = True
 # --- logs -----------------------------------------------------------------------------------
 # How a request ended is one event; that it began would be another of the same cost.
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+# Finding a client's address in headers costs more than the event; failed keys and logins have it.
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False

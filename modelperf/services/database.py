@@ -29,6 +29,7 @@ def execute(sql: str, params: Sequence[Any] = (), *, binary: bool = False) -> ps
     cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
     with connection.wrap_database_errors:
         cursor.execute(sql, params, binary=binary)
+    connection.health_check_done = True  # type: ignore[attr-defined]  # a statement that succeeded is the check
     if connection.queries_logged:
         duration = time.monotonic() - started
         connection.queries_log.append({"sql": sql, "time": f"{duration:.3f}"})

@@ -63,7 +63,7 @@ def subjects(model_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Subject]:
         [list(model_ids)],
         binary=True,
     )
-    return {row[0]: Subject(*row) for row in found}
+    return {row[0]: Subject._make(row) for row in found.fetchall()}
 
 
 def lock_subject(model_id: uuid.UUID) -> Subject | None:
@@ -92,10 +92,12 @@ def lock_series(model_ids: Collection[uuid.UUID]) -> None:
     """Lock the series of model versions, in the one order in which everybody locks them."""
     execute(
         """
-        SELECT 1 FROM model_series s JOIN model_versions v USING (machine_id, model_type)
-        WHERE v.id = ANY(%b)
-        ORDER BY s.machine_id, s.model_type
-        FOR UPDATE OF s
+        SELECT count(*) FROM (
+            SELECT FROM model_series s JOIN model_versions v USING (machine_id, model_type)
+            WHERE v.id = ANY(%b)
+            ORDER BY s.machine_id, s.model_type
+            FOR UPDATE OF s
+        ) AS locked
         """,
         [list(model_ids)],
     )
