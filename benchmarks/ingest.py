@@ -23,6 +23,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.place import PLACE
+
 START = datetime(2020, 1, 1, tzinfo=UTC)
 HISTORY = 100
 CHANCE = random.Random(7)
@@ -35,7 +37,11 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=15)
     arguments.add_argument("--rows", type=int, default=1000)
     arguments.add_argument("--singles", type=int, default=40)
-    arguments.add_argument("--place", default="/tmp", help="where the database lies")
+    arguments.add_argument(
+        "--place",
+        default=PLACE,
+        help="where the database lies; in memory its disk does not blur ratios",
+    )
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="modelperf-bench-", dir=given.place) as folder:
         _prepare_environment(folder)
@@ -73,8 +79,8 @@ def _measure(given: argparse.Namespace) -> None:
     key = access.create_api_key(name="bench", scopes=["read", "write"])[1]
     with _server() as port:
         client = Client(port, key)
-        fleet = [Fleet(given.rows) for _ in range(3)]
-        batches(client, fleet, given)
+        batches(client, given, windows=1)
+        batches(client, given, windows=10)
         singles(client, given)
 
 
@@ -97,11 +103,14 @@ class Fleet:
         ModelVersion.objects.bulk_create(self.models)
         self.day = 0
 
-    def next(self, size: int) -> list[dict[str, Any]]:
-        """Return the next window of every model, as it is sent."""
-        self.day += 1
-        start = START + timedelta(days=self.day)
-        return [evaluation(model, start) for model in self.models[:size]]
+    def next(self, windows: int = 1) -> list[dict[str, Any]]:
+        """Return the next windows of every model, as they are sent."""
+        sent = []
+        for _ in range(windows):
+            self.day += 1
+            start = START + timedelta(days=self.day)
+            sent += [evaluation(model, start) for model in self.models]
+        return sent
 
 
 def evaluation(model: Any, start: datetime) -> dict[str, Any]:
@@ -166,25 +175,26 @@ class Client:
         return received
 
 
-def batches(client: Client, fleets: list[Fleet], given: argparse.Namespace) -> None:
+def batches(client: Client, given: argparse.Namespace, *, windows: int) -> None:
     """Compare raw COPY, the bulk endpoint and the yardstick on batches of new evaluations."""
-    raw, ours, yardstick = fleets
+    series = given.rows // windows
+    raw, ours, yardstick = (Fleet(series) for _ in range(3))
     took: dict[str, list[float]] = {"raw": [], "ours": [], "yardstick": []}
     for _ in range(given.rounds + 2):
-        took["raw"].append(_raw_copy(raw, given.rows))
-        body = json.dumps(ours.next(given.rows)).encode()
+        took["raw"].append(_raw_copy(raw, windows))
+        body = json.dumps(ours.next(windows)).encode()
         took["ours"].append(client.post(f"{API}/metrics/record/bulk", body))
-        body = json.dumps(yardstick.next(given.rows)).encode()
+        body = json.dumps(yardstick.next(windows)).encode()
         took["yardstick"].append(client.post("/yardstick", body))
     took = {name: seconds[2:] for name, seconds in took.items()}
-    print(f"\nBatches of {given.rows} new evaluations of as many series, {given.rounds} rounds")
+    print(f"\nBatches of {given.rows} new evaluations, {windows} of each of {series} series")
     for name, seconds in took.items():
         print(f"  {name:<12} {statistics.median(seconds) * 1e3:8.1f} ms")
     _ratio("bulk record, share of raw binary COPY", took["raw"], took["ours"], 0.3)
     _ratio("bulk record, times the yardstick", took["yardstick"], took["ours"], 5.0)
 
 
-def _raw_copy(fleet: Fleet, size: int) -> float:
+def _raw_copy(fleet: Fleet, windows: int) -> float:
     """Return what binary COPY of a batch into the table takes, with its commit and nothing else."""
     import msgspec
     import psycopg
@@ -193,7 +203,7 @@ def _raw_copy(fleet: Fleet, size: int) -> float:
     from modelperf.services import metrics_store
     from modelperf.services.metrics_rows import Evaluation, build
 
-    evaluations = msgspec.convert(fleet.next(size), list[Evaluation])
+    evaluations = msgspec.convert(fleet.next(windows), list[Evaluation])
     subjects = metrics_store.subjects([model.pk for model in fleet.models])
     now = datetime.now(UTC)
     rows = [
@@ -215,13 +225,13 @@ def singles(client: Client, given: argparse.Namespace) -> None:
     judged, unjudged, yardstick = Fleet(given.singles), Fleet(given.singles), Fleet(given.singles)
     for _ in range(HISTORY):
         for fleet in (judged, unjudged):
-            client.post(f"{API}/metrics/record/bulk", json.dumps(fleet.next(10**6)).encode())
-        client.post("/yardstick", json.dumps(yardstick.next(10**6)).encode())
+            client.post(f"{API}/metrics/record/bulk", json.dumps(fleet.next()).encode())
+        client.post("/yardstick", json.dumps(yardstick.next()).encode())
     judge = f"{API}/metrics/record/bulk?judge=true"
-    client.post(judge, json.dumps(judged.next(10**6)).encode())
+    client.post(judge, json.dumps(judged.next()).encode())
     took: dict[str, list[float]] = {"judged": [], "unjudged": [], "yardstick": []}
     for _ in range(given.rounds):
-        sent = zip(judged.next(10**6), unjudged.next(10**6), yardstick.next(10**6), strict=True)
+        sent = zip(judged.next(), unjudged.next(), yardstick.next(), strict=True)
         for one, other, third in sent:
             took["judged"].append(client.post(f"{API}/metrics/record", json.dumps(one).encode()))
             alone = json.dumps([other]).encode()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from django.http import HttpResponse
 from django_filters import Filter
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from modelperf.api import csv_pages
 from modelperf.api.authentication import WRITE
@@ -40,6 +40,18 @@ class RecordedAnswer(Struct):
     drift_score: float | None
     recommendation: str | None
     verdict: dict[str, Any] | None
+
+
+class BulkAnswer(Struct):
+    """What became of one evaluation of a batch; with the verdict where the batch was judged."""
+
+    metric_id: uuid.UUID
+    status: Literal["created", "unchanged", "revised"]
+    revision: int
+    drift_detected: bool | UnsetType = UNSET
+    drift_score: float | UnsetType | None = UNSET
+    recommendation: str | UnsetType | None = UNSET
+    verdict: dict[str, Any] | UnsetType | None = UNSET
 
 
 class BulkQuery(Struct):
@@ -204,15 +216,18 @@ class Metrics(Endpoint):
         """Record one evaluation and judge its model version; the same again changes nothing."""
         return metrics.record(evaluation=given, by=self.actor, machine_ids=self.access.machine_ids)
 
-    @call(takes=BulkQuery, sends=list[Evaluation], answers=list[RecordedAnswer], scope=WRITE)
-    def bulk(self, given: BulkQuery) -> list[Recorded]:
+    @call(takes=BulkQuery, sends=list[Evaluation], answers=list[BulkAnswer], scope=WRITE)
+    def bulk(self, given: BulkQuery) -> list[Recorded] | Rows:
         """Record 1 to 5,000 evaluations, all or nothing; answers stand in their order."""
-        return metrics.record_batch(
+        stored = metrics.record_batch(
             evaluations=evaluations_of(self.body()),
             by=self.actor,
             judge=given.judge,
             machine_ids=self.access.machine_ids,
         )
+        if given.judge:
+            return stored
+        return Rows([BulkAnswer(one.metric_id, one.status, one.revision) for one in stored])
 
     @call(takes=TrendQuery, answers=TrendAnswer, style="either", problems=(404,))
     def trend(self, given: TrendQuery) -> Rows:

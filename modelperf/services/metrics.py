@@ -17,6 +17,7 @@ from modelperf.services.database import repeated
 from modelperf.services.drift_history import Position, read_position
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import FieldError, InvalidError, NotFoundError
+from modelperf.services.metrics_batch import Status
 from modelperf.services.metrics_rows import Evaluation, Rank, Row, Subject, build, problems
 
 __all__ = ["LARGEST_BATCH", "Evaluation", "Recorded", "delete", "record", "record_batch"]
@@ -29,7 +30,7 @@ class Recorded(msgspec.Struct, frozen=True):
     """What became of an evaluation, and the verdict on its model version as it stands now."""
 
     metric_id: uuid.UUID
-    status: str
+    status: Status
     revision: int
     drift_detected: bool = False
     drift_score: float | None = None
@@ -106,7 +107,7 @@ def _append(
 
 def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
     """Store a late, repeated or corrected evaluation and judge its version anew."""
-    stored = metrics_batch.store([(row, subject)])[0]
+    stored = metrics_batch.store_one(row, subject)
     position = read_position(subject)
     if stored.status == "unchanged" and position.state is not None:
         return _answer(*stored, position.state.verdict)
@@ -114,7 +115,9 @@ def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
     return _answer(*stored, drift_judgement.judge_stored(subject, position, mark=mark, now=now))
 
 
-def _answer(metric_id: uuid.UUID, status: str, revision: int, verdict: dict[str, Any]) -> Recorded:
+def _answer(
+    metric_id: uuid.UUID, status: Status, revision: int, verdict: dict[str, Any]
+) -> Recorded:
     return Recorded(
         metric_id=metric_id,
         status=status,
@@ -153,22 +156,17 @@ def _record_batch(
     evaluations: Sequence[Evaluation], by: str, judge: bool, machine_ids: Machines
 ) -> list[Recorded]:
     subjects = _locked({evaluation.model_id for evaluation in evaluations}, machine_ids)
-    about = [subjects.get(evaluation.model_id) for evaluation in evaluations]
-    _refuse_problems(evaluations, about)
+    about = _about(evaluations, subjects)
     now = timezone.now()
-    placed = [
-        (build(evaluation, subject=subject, by=by, now=now), subject)
-        for evaluation, subject in zip(evaluations, about, strict=True)
-        if subject is not None
-    ]
-    stored = [Recorded(*one) for one in metrics_batch.store(placed)]
+    if len(evaluations) == 1:
+        row = build(evaluations[0], subject=about[0], by=by, now=now)
+        stored = [(row, metrics_batch.store_one(row, about[0]))]
+    else:
+        stored = metrics_batch.store(evaluations, about, by=by, now=now)
     if not judge:
-        return stored
+        return [Recorded(*one) for _, one in stored]
     verdicts = {model_id: _judge(subject, now) for model_id, subject in subjects.items()}
-    return [
-        _answer(one.metric_id, one.status, one.revision, verdicts[row.model_id])
-        for (row, _), one in zip(placed, stored, strict=True)
-    ]
+    return [_answer(*one, verdicts[row.model_id]) for row, one in stored]
 
 
 def _locked(model_ids: set[uuid.UUID], machine_ids: Machines) -> dict[uuid.UUID, Subject]:
@@ -182,12 +180,18 @@ def _locked(model_ids: set[uuid.UUID], machine_ids: Machines) -> dict[uuid.UUID,
     return {id_: one for id_, one in found.items() if _visible(one.machine_id, machine_ids)}
 
 
-def _refuse_problems(evaluations: Sequence[Evaluation], about: Sequence[Subject | None]) -> None:
+def _about(evaluations: Sequence[Evaluation], subjects: dict[uuid.UUID, Subject]) -> list[Subject]:
+    """Return whom each evaluation is about; refuse the batch where one cannot be recorded."""
     found: list[FieldError] = []
-    for number, (evaluation, subject) in enumerate(zip(evaluations, about, strict=True)):
+    about: list[Subject] = []
+    for number, evaluation in enumerate(evaluations):
+        subject = subjects.get(evaluation.model_id)
         found += problems(evaluation, subject, at=("body", number))
+        if subject is not None:
+            about.append(subject)
     if found:
         raise InvalidError(f"{len(found)} value(s) of the batch cannot be recorded.", found[:100])
+    return about
 
 
 def _judge(subject: Subject, now: datetime) -> dict[str, Any]:

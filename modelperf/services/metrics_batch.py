@@ -4,58 +4,91 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from modelperf.services import metrics_store
-from modelperf.services.metrics_rows import Rank, Row, Subject, is_same, with_values
+from modelperf.services.metrics_rows import (
+    Evaluation,
+    Rank,
+    Row,
+    Subject,
+    build,
+    is_same,
+    key,
+    with_values,
+)
 
 Placed = tuple[Row, Subject]
+Status = Literal["created", "unchanged", "revised"]
 
 
 class Stored(NamedTuple):
     """What became of a row."""
 
     metric_id: uuid.UUID
-    status: str
+    status: Status
     revision: int
 
 
-def store(placed: Sequence[Placed]) -> list[Stored]:
-    """Store rows of locked series and bring latest rows and drift states in line with them."""
-    if len(placed) == 1:
-        return [_store_one(*placed[0])]
-    stored = _store([row for row, _ in placed])
-    by_status: dict[str, list[Placed]] = {"created": [], "revised": [], "unchanged": []}
-    for one, row_and_subject in zip(stored, placed, strict=True):
-        by_status[one.status].append(row_and_subject)
+def store(
+    evaluations: Sequence[Evaluation], about: Sequence[Subject], *, by: str, now: datetime
+) -> list[tuple[Row, Stored]]:
+    """Store checked evaluations of locked series; latest rows and drift states follow them."""
+    rows = _Rows(evaluations, about, by, now)
+    stored = _store(rows)
+    by_status: dict[Status, list[Placed]] = {"created": [], "revised": [], "unchanged": []}
+    for place, one in enumerate(stored):
+        by_status[one.status].append((rows[place], about[place]))
     _offer_latest(by_status["created"])
     _mark_stale(by_status["created"] + by_status["revised"])
     _refresh_latest(by_status["revised"])
-    return stored
+    return [(rows[place], one) for place, one in enumerate(stored)]
 
 
-def _store_one(row: Row, subject: Subject) -> Stored:
+def store_one(row: Row, subject: Subject) -> Stored:
     """Store a row; a new one with its latest row and its mark on the drift state at once."""
     if metrics_store.insert(row, beside=metrics_store.stale_statement({subject: row.rank})):
         return _created(row)
-    stored = correct(row, metrics_store.existing([row])[row.key])
+    stored = correct(row, metrics_store.existing([row])[key(row)])
     if stored.status == "revised":
         _mark_stale([(row, subject)])
         _refresh_latest([(row, subject)])
     return stored
 
 
-def _store(rows: list[Row]) -> list[Stored]:
-    """Store rows in the order of their keys, in which nobody waits for anybody in a circle."""
-    keyed = sorted((row.key, place, row) for place, row in enumerate(rows))
-    first = [keyed[0], *(this for before, this in pairwise(keyed) if before[0] != this[0])]
-    once = [row for _, _, row in first]
-    if len(once) == len(rows) and metrics_store.copy(once):
-        return [_created(row) for row in rows]
-    new = metrics_store.copy_missing(once)
-    held = metrics_store.existing(once)
-    return [_created(row) if row.id in new else correct(row, held[row.key]) for row in rows]
+class _Rows(dict[int, Row]):
+    """The rows of a batch by place, each built when it is first asked for."""
+
+    def __init__(
+        self, evaluations: Sequence[Evaluation], about: Sequence[Subject], by: str, now: datetime
+    ) -> None:
+        self.evaluations, self.about, self.by, self.now = evaluations, about, by, now
+
+    def __missing__(self, place: int) -> Row:
+        row = build(self.evaluations[place], subject=self.about[place], by=self.by, now=self.now)
+        self[place] = row
+        return row
+
+
+def _store(rows: _Rows) -> list[Stored]:
+    """Store rows in the order of their keys, in which nobody waits for anybody in a circle.
+
+    Rows are built while they are copied: the server works on the first ones meanwhile.
+    """
+    n = len(rows.evaluations)
+    keyed = sorted((key(evaluation), place) for place, evaluation in enumerate(rows.evaluations))
+    once = [keyed[0], *(this for before, this in pairwise(keyed) if before[0] != this[0])]
+    if len(once) == n and metrics_store.copy(rows[place] for _, place in once):
+        return [_created(rows[place]) for place in range(n)]
+    first = [rows[place] for _, place in once]
+    new = metrics_store.copy_missing(first)
+    held = metrics_store.existing(first)
+    return [
+        _created(row) if row.id in new else correct(row, held[key(row)])
+        for row in (rows[place] for place in range(n))
+    ]
 
 
 def _created(row: Row) -> Stored:

@@ -126,23 +126,23 @@ class Row(NamedTuple):
     drift_threshold: float | None = None
 
     @property
-    def key(self) -> Key:
-        """The natural key, in the order in which rows are stored and locked.
-
-        uuids stand as integers: the same order, and ten times faster to compare and hash.
-        """
-        return (
-            self.machine_id.int,
-            self.model_type,
-            self.evaluation_end,
-            self.evaluation_start,
-            self.model_id.int,
-        )
-
-    @property
     def rank(self) -> Rank:
         """Place within the evaluations of one model version."""
         return self.evaluation_end, self.evaluation_start
+
+
+def key(of: Evaluation | Row) -> Key:
+    """Return the natural key, in the order in which rows are stored and locked.
+
+    uuids stand as integers: the same order, and ten times faster to compare and hash.
+    """
+    return (
+        of.machine_id.int,
+        of.model_type,
+        of.evaluation_end,
+        of.evaluation_start,
+        of.model_id.int,
+    )
 
 
 _encode = msgspec.json.Encoder().encode

@@ -114,7 +114,7 @@ def insert(row: Row, *, beside: tuple[str, list[Any]] = ("SELECT 1", [])) -> boo
     return stored is not None and bool(stored[0])
 
 
-def copy(rows: Sequence[Row]) -> bool:
+def copy(rows: Iterable[Row]) -> bool:
     """Store new evaluations by binary COPY; False, with nothing stored, where one was there.
 
     They come sorted by key, or two batches could wait for each other.
@@ -144,7 +144,7 @@ def copy_missing(rows: Sequence[Row]) -> set[uuid.UUID]:
     return {found for (found,) in stored}
 
 
-def _copy_into(table: str, rows: Sequence[Row]) -> None:
+def _copy_into(table: str, rows: Iterable[Row]) -> None:
     connection.ensure_connection()
     cursor = psycopg.Cursor(connection.connection)
     with (
