@@ -389,7 +389,7 @@ def copy_wheel(site: Path) -> None:
 def test_folder_of_another_user_is_refused_with_the_remedy(base: Path, start: Start) -> None:
     """Root may do everything: there another user tries, elsewhere this one tries root's folder."""
     client = Client(
-        base / "var" if AS_ROOT else Path("/root/var"), become=65534 if AS_ROOT else None
+        base / "var" if AS_ROOT else Path("/root") / "var", become=65534 if AS_ROOT else None
     )
     assert re.search(r"REFUSED .* belongs to another user: run as", client.connect())
     client.leave()
