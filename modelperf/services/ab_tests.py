@@ -17,6 +17,7 @@ from modelperf.services.ab_tests_evidence import MIN_PAIRS, compare, evidence_do
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.trend import policy_of
 
+SHORTEST_TEST_HOURS: Final = 0.1
 LONGEST_TEST_HOURS: Final = 24 * 366
 
 
@@ -72,11 +73,12 @@ def start(
     _refuse_arms(machine, model_type, model_a, model_b)
     if not test_name.strip() or len(test_name) > 200:
         raise InvalidError.field("test_name", "test_name is a text of up to 200 characters.")
-    if not 0 < duration_hours <= LONGEST_TEST_HOURS:
-        raise InvalidError.field(
-            "duration_hours", f"duration_hours lies between 0 and {LONGEST_TEST_HOURS}."
-        )
+    if not SHORTEST_TEST_HOURS <= duration_hours <= LONGEST_TEST_HOURS:
+        msg = f"duration_hours lies between {SHORTEST_TEST_HOURS} and {LONGEST_TEST_HOURS}."
+        raise InvalidError.field("duration_hours", msg)
     begin = test_start or timezone.now()
+    if begin > timezone.now():
+        raise InvalidError.field("test_start", "test_start must not lie in the future.")
     with transaction.atomic():
         metrics_store.lock_series([model_a.pk])
         of_series = ABTest.objects.of_series(machine_id=machine.pk, model_type=model_type)
@@ -149,14 +151,21 @@ def results(*, test: ABTest) -> Results:
     if test.test_status == ABTest.Status.COMPLETED and test.evidence:
         return _results(test, test.evidence, test.model_a_metrics, test.model_b_metrics, ended=True)
     comparison = compare(test, policy_of(test.model_type))
-    ended = test.test_end is not None and test.test_end <= timezone.now()
     return _results(
         test,
         evidence_document(comparison),
         comparison.model_a_metrics,
         comparison.model_b_metrics,
-        ended=ended or test.test_status != ABTest.Status.RUNNING,
+        ended=status_now(test) != ABTest.Status.RUNNING,
     )
+
+
+def status_now(test: ABTest) -> str:
+    """Return the status as it is now: a running test is over once its end has passed."""
+    over = test.test_end is not None and test.test_end <= timezone.now()
+    if test.test_status == ABTest.Status.RUNNING and over:
+        return ABTest.Status.COMPLETED.value
+    return test.test_status
 
 
 def _results(
@@ -167,13 +176,14 @@ def _results(
     *,
     ended: bool,
 ) -> Results:
+    cancelled = test.test_status == ABTest.Status.CANCELLED
     return Results(
         test_id=test.pk,
         test_name=test.test_name,
-        test_status=test.test_status,
+        test_status=status_now(test),
         model_a_version=test.model_a_version,
         model_b_version=test.model_b_version,
-        winner=winner(evidence["outcome"], ended=ended),
+        winner=None if cancelled else winner(evidence["outcome"], ended=ended),
         confidence=evidence["confidence"],
         model_a_metrics=model_a_metrics,
         model_b_metrics=model_b_metrics,
@@ -200,6 +210,8 @@ def _sample_ratio(test: ABTest, evidence: dict[str, Any]) -> dict[str, Any]:
 
 def _recommendation(test: ABTest, evidence: dict[str, Any], *, ended: bool) -> str:
     n, metric = evidence["n"], evidence["metric"]
+    if test.test_status == ABTest.Status.CANCELLED:
+        return f"The test was cancelled after {n} windows: it has no result."
     if evidence["outcome"] in ("model_a", "model_b"):
         better = "a" if evidence["outcome"] == "model_a" else "b"
         version = test.model_a_version if better == "a" else test.model_b_version
@@ -213,9 +225,12 @@ def _recommendation(test: ABTest, evidence: dict[str, Any], *, ended: bool) -> s
         return "No data: neither version has evaluations on the windows of this test."
     if ended:
         return f"No winner: {n} windows were not enough to tell the versions apart."
-    if evidence["needed"] is None:
-        return f"Undecided after {n} windows; no end is in sight at the present difference."
-    return f"Undecided after {n} windows: about {evidence['needed']} more are likely needed."
+    outlook = (
+        f"about {evidence['needed']} more are likely needed."
+        if evidence["needed"]
+        else "no end is in sight at the present difference."
+    )
+    return f"Undecided after {n} windows: {outlook}"
 
 
 def _sureness(confidence: float) -> str:
@@ -279,6 +294,8 @@ def cancel(*, test: ABTest, by: str) -> ABTest:
     """Stop a running test without a result."""
     with transaction.atomic():
         locked = _running(test)
+        if status_now(locked) != ABTest.Status.RUNNING:
+            raise ConflictError("The test is over: its result stands.", test_status="completed")
         locked.test_status = ABTest.Status.CANCELLED
         locked.metadata = {**locked.metadata, "cancelled_by": by}
         locked.save(update_fields=["test_status", "metadata"])

@@ -36,10 +36,10 @@ def follow_verdict(
 ) -> None:
     """Raise, update and clear the alerts of a series by the verdict on its active version.
 
-    Runs under the lock of the series. With too few evaluations nothing is cleared: a version that
-    cannot be judged yet has not recovered. An alert stays while its condition does, even where a
-    growing fleet has lowered the cut-off since; only where the history itself changed (`replayed`)
-    it must be earned anew, so that the order of arrival leaves no trace.
+    Runs under the lock of the series. What another version was alerted for is not cleared by one
+    that cannot be judged yet. An alert stays while its condition does, even where a growing fleet
+    has lowered the cut-off since; only where the history or the rules changed (`replayed`) it must
+    be earned anew, so that the order of arrival leaves no trace.
     """
     unresolved = {alert.condition_key: alert for alert in open_alerts}
     if not verdict["conditions"] and not unresolved:
@@ -51,9 +51,15 @@ def follow_verdict(
             _update(unresolved[key], wanted, subject)
         elif key in conditions:
             _raise(wanted, subject, now)
-    if verdict["status"] != "insufficient_data":
-        gone = [alert for key, alert in unresolved.items() if key not in kept]
-        _clear([alert for alert in gone if alert.alert_type in JUDGED_TYPES], replayed, now)
+    judged = verdict["status"] != "insufficient_data"
+    gone = [
+        alert
+        for key, alert in unresolved.items()
+        if key not in kept
+        and alert.alert_type in JUDGED_TYPES
+        and (judged or alert.model_id == subject.model_id)
+    ]
+    _clear(gone, replayed, now)
 
 
 def _cut_off(verdict: dict[str, Any]) -> float:
@@ -78,7 +84,7 @@ def _raise(wanted: Wanted, subject: Subject, now: datetime) -> None:
         .first()
     )
     if earlier is None:
-        Alert.objects.create(
+        alert = Alert(
             id=uuid7(),
             condition_key=wanted.condition_key,
             alert_type=wanted.alert_type,
@@ -87,8 +93,10 @@ def _raise(wanted: Wanted, subject: Subject, now: datetime) -> None:
             alert_timestamp=now,
             **_content(wanted, subject),
         )
+        # A person may have reopened the condition's alert a moment ago: then it is there.
+        Alert.objects.bulk_create([alert], ignore_conflicts=True)
     elif earlier.resolved_by == SYSTEM or _is_later(wanted.details, earlier.alert_details):
-        Alert.objects.filter(pk=earlier.pk).update(
+        Alert.objects.filter(pk=earlier.pk, is_resolved=True).update(
             **_content(wanted, subject), **_UNRESOLVED, alert_timestamp=now
         )
 

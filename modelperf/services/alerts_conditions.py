@@ -30,6 +30,7 @@ class OpenAlert(msgspec.Struct, frozen=True):
     """An unresolved alert of a series, as far as judging needs to know it."""
 
     id: uuid.UUID
+    model_id: uuid.UUID | None
     condition_key: str
     alert_type: str
     severity: str

@@ -69,13 +69,6 @@ class History:
             self.offset,
         )
 
-    def index_of(self, row: Row) -> int:
-        """Return the index of an evaluation of this history."""
-        same = (self.starts == _seconds(row.evaluation_start)) & (
-            self.ends == _seconds(row.evaluation_end)
-        )
-        return int(np.flatnonzero(same)[0])
-
     def starts_at(self, position: int) -> datetime | None:
         """Return when the window at an absolute position began; None before this history."""
         index = position - self.offset
@@ -108,7 +101,8 @@ def read_position(subject: Subject) -> Position:
             d.last_evaluation_end, d.last_evaluation_start, d.is_stale,
             newest.id, newest.evaluation_end, newest.evaluation_start,
             (SELECT jsonb_agg(jsonb_build_object(
-                'id', a.id, 'condition_key', a.condition_key, 'alert_type', a.alert_type,
+                'id', a.id, 'model_id', a.model_id,
+                'condition_key', a.condition_key, 'alert_type', a.alert_type,
                 'severity', a.severity, 'occurrences', a.occurrences, 'details', a.alert_details))
              FROM model_alerts a
              WHERE a.machine_id = v.machine_id AND a.model_type = v.model_type
@@ -220,6 +214,21 @@ def count_after(subject: Subject, rank: Rank | None) -> int:
         [*_series(subject), *(rank or (_EPOCH, _EPOCH))],
     ).fetchone()
     return 0 if found is None else int(found[0])
+
+
+def newest_ids(subject: Subject, n: int) -> list[uuid.UUID]:
+    """Return the ids of the newest `n` evaluations of a version, oldest first."""
+    found = execute(
+        """
+        SELECT id FROM model_performance_metrics
+        WHERE machine_id = %s AND model_type = %s AND model_id = %s
+        ORDER BY evaluation_end DESC, evaluation_start DESC
+        LIMIT %s
+        """,
+        [*_series(subject), n],
+        binary=True,
+    )
+    return [metric_id for (metric_id,) in found.fetchall()][::-1]
 
 
 def reported_metrics(subject: Subject) -> list[str]:

@@ -5,8 +5,6 @@ Record, drift/check and every later check come through here, so they agree by co
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from math import isnan
@@ -19,11 +17,11 @@ from modelperf.services.database import execute
 from modelperf.services.drift_history import (
     EMPTY,
     History,
-    Newest,
     Position,
     Rank,
     State,
     count_after,
+    newest_ids,
     read_history,
     reported_metrics,
 )
@@ -104,16 +102,12 @@ def judge_appended(position: Position, row: Row) -> Judged | None:
     return _judged(metric, rules, history.appended(row, value), fold, state, replayed=False)
 
 
-def judge_stored(
-    subject: Subject, position: Position, *, mark: Mark | None = None, now: datetime
-) -> dict[str, Any]:
+def judge_stored(subject: Subject, position: Position, *, now: datetime) -> dict[str, Any]:
     """Judge the stored evaluations of a version that are not judged yet; return the verdict."""
-    if position.newest is None:
-        return NOT_JUDGED
-    metric = position.policy.judged_metric(reported_metrics(subject))
+    metric = position.policy.judged_metric(reported_metrics(subject)) if position.newest else None
     rules = position.policy.rules(metric) if metric else None
-    if metric is None or rules is None:
-        return {**NOT_JUDGED, "metric": metric}
+    if position.newest is None or metric is None or rules is None:
+        return _not_judged(subject, position, metric, now=now)
     state = position.state
     good = state is not None and not state.is_stale and _is_good(state, metric, rules)
     history, fold = _unjudged(subject, metric, state if good else None)
@@ -125,9 +119,31 @@ def judge_stored(
         state if good else None,
         replayed=state is not None and not good,
     )
-    _write_verdicts(subject, position.newest, judged, fold, mark)
+    _write_verdicts(subject, judged)
     save(subject, position, judged, rank=position.newest.rank, now=now)
     return judged.verdict
+
+
+def _not_judged(
+    subject: Subject, position: Position, metric: str | None, *, now: datetime
+) -> dict[str, Any]:
+    """Forget the state of a version without anything to judge, and what it was alerted for."""
+    verdict = {**NOT_JUDGED, "metric": metric}
+    if position.state is not None:
+        execute("DELETE FROM model_drift_states WHERE model_id = %s", [subject.model_id])
+    follow(subject, position, verdict, replayed=True, now=now)
+    return verdict
+
+
+def current_verdict(position: Position) -> dict[str, Any] | None:
+    """Return the stored verdict where it still holds: on all that is stored, by these rules."""
+    state, newest = position.state, position.newest
+    if state is None or newest is None or state.is_stale or state.last != newest.rank:
+        return None
+    metric = position.policy.judged_metric([state.metric])
+    rules = position.policy.rules(metric) if metric else None
+    is_good = metric is not None and rules is not None and _is_good(state, metric, rules)
+    return state.verdict if is_good else None
 
 
 def _is_good(state: State, metric: str, rules: Rules) -> bool:
@@ -207,26 +223,18 @@ def _condition(condition: Condition, dates: _Dates) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """An evaluation that gets the verdict of its own prefix beside the newest one."""
-
-    metric_id: uuid.UUID
-    row: Row
-
-
-def _write_verdicts(
-    subject: Subject, newest: Newest, judged: Judged, fold: FoldState, mark: Mark | None
-) -> None:
-    verdict = judged.verdict
-    newest_row = (judged.detected, verdict["statistic"], verdict["threshold"])
-    rows = [(newest.metric_id, subject.machine_id, *newest_row)]
-    if mark is not None and mark.metric_id != newest.metric_id:
-        at = judged.history.index_of(mark.row) + judged.history.offset - fold.n_seen
-        score = float(judged.judgement.statistics[at])
-        own = (bool(judged.judgement.degraded[at]), None if isnan(score) else score)
-        rows.append((mark.metric_id, subject.machine_id, *own, verdict["threshold"]))
-    metrics_store.write_verdicts(rows)
+def _write_verdicts(subject: Subject, judged: Judged) -> None:
+    """Write each newly judged evaluation the verdict of its own prefix."""
+    judgement = judged.judgement
+    metric_ids = newest_ids(subject, len(judgement.statistics))
+    scores = [None if isnan(score) else score for score in judgement.statistics.tolist()]
+    detected = (judgement.degraded | judgement.crossed).tolist()
+    metrics_store.write_verdicts(
+        [
+            (metric_id, subject.machine_id, is_wrong, score, judged.rules.threshold)
+            for metric_id, is_wrong, score in zip(metric_ids, detected, scores, strict=True)
+        ]
+    )
 
 
 def save(
@@ -234,7 +242,7 @@ def save(
 ) -> None:
     """Store the state of a version, and let its series' alerts follow."""
     execute(*state_statement(subject, judged, rank=rank, now=now))
-    follow(subject, position, judged, now=now)
+    follow(subject, position, judged.verdict, replayed=judged.replayed, now=now)
 
 
 def state_statement(
@@ -267,18 +275,20 @@ _SAVE = """
 """
 
 
-def follow(subject: Subject, position: Position, judged: Judged, *, now: datetime) -> None:
+def follow(
+    subject: Subject,
+    position: Position,
+    verdict: dict[str, Any],
+    *,
+    replayed: bool,
+    now: datetime,
+) -> None:
     """Let a series' alerts follow the verdict on its active version, on a machine in service."""
     if position.is_active and subject.in_service:
         alerts.follow_verdict(
             subject=subject,
-            verdict=judged.verdict,
+            verdict=verdict,
             open_alerts=position.open_alerts,
-            replayed=judged.replayed,
+            replayed=replayed,
             now=now,
         )
-
-
-def forget(model_ids: Iterable[Any]) -> None:
-    """Drop the states of versions whose last evaluation was deleted."""
-    execute("DELETE FROM model_drift_states WHERE model_id = ANY(%s)", [list(model_ids)])

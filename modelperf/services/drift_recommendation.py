@@ -14,6 +14,20 @@ _BY_STATUS = {
 def recommendation(verdict: dict[str, Any]) -> str:
     """Return the sentence that goes with a stored verdict."""
     rules = {condition["rule"] for condition in verdict["conditions"]}
+    if rules:
+        return _about_conditions(rules, verdict)
+    if verdict["metric"] is None:
+        return "No reported metric has a known direction: declare one in the model type's policy."
+    if verdict["needed"] is None:
+        return f"{verdict['metric']} has no known direction: declare it in the policy."
+    if verdict["n_evaluations"] == 0:
+        return f"Not judged: the policy judges {verdict['metric']}, which no evaluation reports."
+    if verdict["status"] == "insufficient_data":
+        return f"Not enough data: {verdict['needed']} more evaluations are needed for a verdict."
+    return _BY_STATUS[verdict["status"]]
+
+
+def _about_conditions(rules: set[str], verdict: dict[str, Any]) -> str:
     if "collapse" in rules:
         return "The model collapsed: check its inputs first, then retrain or roll back."
     if "change_point" in rules:
@@ -21,10 +35,4 @@ def recommendation(verdict: dict[str, Any]) -> str:
             f"Worse since {verdict['changed_at']:.10}: check for a common cause, then retrain"
             " and compare the new version in an A/B test."
         )
-    if "limit" in rules:
-        return "The metric crosses its absolute limit: investigate, then retrain."
-    if verdict["metric"] is None:
-        return "No reported metric has a known direction: declare one in the model type's policy."
-    if verdict["status"] == "insufficient_data":
-        return f"Not enough data: {verdict['needed']} more evaluations are needed for a verdict."
-    return _BY_STATUS[verdict["status"]]
+    return "The metric crosses its absolute limit: investigate, then retrain."

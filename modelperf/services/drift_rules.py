@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
+from modelperf.models import Policy
 from modelperf.models.metrics import REGISTERED_METRICS
 from modelperf.stats.orientation import kind_of
-from modelperf.stats.results import MetricKind, Rules
+from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind, Rules
 
 FALSE_DISCOVERY_RATE: Final = 0.05
 
@@ -48,8 +49,27 @@ class PolicyValues:
             kind=kind,
             min_effect=self.min_effect,
             limit=self.limit_value,
-            clear_limit=self.clear_value,
+            clear_limit=self.clear_value if self.clears_on_the_better_side(kind) else None,
         )
+
+    def clears_on_the_better_side(self, kind: MetricKind) -> bool:
+        """Whether the second limit is better than the first, as it has to be."""
+        if self.limit_value is None or self.clear_value is None:
+            return True
+        if kind in HIGHER_IS_BETTER:
+            return self.clear_value >= self.limit_value
+        return self.clear_value <= self.limit_value
+
+
+def policy_values(policy: Policy) -> PolicyValues:
+    """Return what a stored policy says."""
+    return PolicyValues(
+        policy.primary_metric,
+        policy.directions,
+        policy.min_effect,
+        policy.limit_value,
+        policy.clear_value,
+    )
 
 
 def _preference(metric: str) -> tuple[int, str]:

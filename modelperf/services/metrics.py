@@ -101,7 +101,7 @@ def _append(
     )
     state = drift_judgement.state_statement(subject, judged, rank=row.rank, now=now)
     metrics_store.insert(row, beside=state)
-    drift_judgement.follow(subject, position, judged, now=now)
+    drift_judgement.follow(subject, position, judged.verdict, replayed=judged.replayed, now=now)
     return _answer(row.id, "created", 1, judged.verdict)
 
 
@@ -109,10 +109,10 @@ def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
     """Store a late, repeated or corrected evaluation and judge its version anew."""
     stored = metrics_batch.store_one(row, subject)
     position = read_position(subject)
-    if stored.status == "unchanged" and position.state is not None:
-        return _answer(*stored, position.state.verdict)
-    mark = drift_judgement.Mark(stored.metric_id, row)
-    return _answer(*stored, drift_judgement.judge_stored(subject, position, mark=mark, now=now))
+    verdict = drift_judgement.current_verdict(position)
+    if stored.status == "unchanged" and verdict is not None:
+        return _answer(*stored, verdict)
+    return _answer(*stored, drift_judgement.judge_stored(subject, position, now=now))
 
 
 def _answer(
@@ -216,9 +216,7 @@ def delete(*, metrics: Iterable[ModelPerformanceMetric], by: str) -> int:
     metrics_store.mark_stale(first)
     now = timezone.now()
     for subject in subjects.values():
-        verdict = _judge(subject, now)
-        if verdict is drift_judgement.NOT_JUDGED:
-            drift_judgement.forget([subject.model_id])
+        _judge(subject, now)
     return len(doomed)
 
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -278,19 +278,19 @@ def _metric_problems(metrics: Mapping[str, float]) -> list[Problem]:
 
 
 _NAME: Final = "A metric's name is a letter, then up to 99 plain characters."
-_UNBOUNDED: Final = (-inf, inf)
+# Squares and sums of what is larger would leave the range of doubles.
+_LARGEST: Final = 1e100
+_UNBOUNDED: Final = (-_LARGEST, _LARGEST)
 _BOUNDS: Final = {
-    "r_squared": (-inf, 1.0),
-    **dict.fromkeys(("rmse", "mae", "mape"), (0.0, inf)),
+    "r_squared": (-_LARGEST, 1.0),
+    **dict.fromkeys(("rmse", "mae", "mape"), (0.0, _LARGEST)),
     **dict.fromkeys(("precision_score", "recall_score", "f1_score"), (0.0, 1.0)),
 }
 
 
 def _bounds_sentence(name: str) -> str:
-    least, most = _BOUNDS[name]
-    if most == inf:
-        return f"{name} is not negative."
-    return f"{name} is at most 1." if least == -inf else f"{name} lies between 0 and 1."
+    least, most = _BOUNDS.get(name, _UNBOUNDED)
+    return f"{name} lies between {least:g} and {most:g}."
 
 
 @lru_cache(maxsize=4096)

@@ -281,6 +281,8 @@ def write_verdicts(
     verdicts: Sequence[tuple[uuid.UUID, uuid.UUID, bool, float | None, float]],
 ) -> None:
     """Write (metric id, machine id, detected, score, threshold) to the rows and latest rows."""
+    if not verdicts:
+        return
     columns = _columns(verdicts)
     for table in (TABLE, LATEST):
         execute(

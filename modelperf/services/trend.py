@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from modelperf.models import Machine, ModelPerformanceMetric, ModelVersion, Policy
 from modelperf.models.metrics import CONFUSION_COUNTS, REGISTERED_METRICS
-from modelperf.services.drift_rules import PolicyValues
+from modelperf.services.drift_rules import PolicyValues, policy_values
 from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
 from modelperf.stats.trend import Direction, Trend
@@ -108,15 +108,7 @@ def trend(
 def policy_of(model_type: str) -> PolicyValues:
     """Return the policy of a model type, or the defaults."""
     policy = Policy.objects.filter(model_type=model_type).first()
-    if policy is None:
-        return PolicyValues()
-    return PolicyValues(
-        policy.primary_metric,
-        policy.directions,
-        policy.min_effect,
-        policy.limit_value,
-        policy.clear_value,
-    )
+    return PolicyValues() if policy is None else policy_values(policy)
 
 
 def _rows(machine: Machine, model_type: str, days: int) -> list[dict[str, Any]]:

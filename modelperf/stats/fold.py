@@ -19,7 +19,7 @@ from modelperf.stats.incidents import (
     recovered_from,
 )
 from modelperf.stats.limits import fold_limit
-from modelperf.stats.results import FoldState, Incident, Rule, Rules, Verdict
+from modelperf.stats.results import Crossing, FoldState, Incident, Rule, Rules, Verdict
 from modelperf.stats.track import BLOCK, Block, Track
 from modelperf.stats.verdicts import verdict_on
 
@@ -41,12 +41,15 @@ class Judgement:
         evaluation is missing.
     degraded : ndarray of bool, same shape
         Whether an incident is open after each.
+    crossed : ndarray of bool, same shape
+        Whether the absolute limit is crossed after each.
     """
 
     verdict: Verdict
     state: FoldState
     statistics: Floats
     degraded: NDArray[np.bool_]
+    crossed: NDArray[np.bool_]
 
 
 def judge(
@@ -105,17 +108,29 @@ def _judged(
 ) -> Judgement:
     there = np.flatnonzero(np.isfinite(values))
     track = Track(values[there], counts[there], there + offset, rules)
-    crossing = fold_limit(track.values, track.positions, state, rules)
+    crossings = fold_limit(track.values, track.positions, state, rules)
+    crossed = _carried(crossings, track.positions, state, offset + len(values))
     recent = track.positions[-rules.limit_windows :]
     fold = _Fold(_retain(track, state), state, offset + len(values))
     fold.run()
+    crossing = crossings[-1] if crossings else state.crossing
     end_state = replace(fold.end_state(int(recent.min(initial=fold.n_seen))), crossing=crossing)
     return Judgement(
         verdict=verdict_on(fold.track, end_state, fold.newest_block(), rules),
         state=end_state,
         statistics=fold.statistics,
         degraded=fold.degraded,
+        crossed=crossed,
     )
+
+
+def _carried(
+    crossings: list[Crossing | None], positions: NDArray[np.intp], state: FoldState, n_seen: int
+) -> NDArray[np.bool_]:
+    """Spread the limit's states over all new evaluations: a missing one changes nothing."""
+    states = np.array([state.crossing is not None, *(one is not None for one in crossings)])
+    new = positions[len(positions) - len(crossings) :]
+    return states[np.searchsorted(new, np.arange(state.n_seen, n_seen), side="right")]
 
 
 def _check(values: Floats, counts: Floats, state: FoldState, offset: int) -> None:

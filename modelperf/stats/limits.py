@@ -47,7 +47,7 @@ def fold_limit(
     positions: NDArray[np.intp],
     state: FoldState,
     rules: Rules,
-) -> Crossing | None:
+) -> list[Crossing | None]:
     """Fold new evaluations into the state of the limit.
 
     Parameters
@@ -62,17 +62,20 @@ def fold_limit(
 
     Returns
     -------
-    Crossing or None
-        Opens where ``limit_hits`` of the last ``limit_windows`` lie beyond the limit, dated at the
-        first of those; closes where they no longer do and as many lie within ``clear_limit``.
+    list of Crossing or None
+        The state of the limit after each new evaluation. It opens where ``limit_hits`` of the last
+        ``limit_windows`` lie beyond the limit, dated at the first of those; it closes where they no
+        longer do and as many lie within ``clear_limit``.
     """
+    first = int(np.searchsorted(positions, state.n_seen))
     if rules.limit is None:
-        return None
+        return [None] * (len(values) - first)
     clear_limit = rules.limit if rules.clear_limit is None else rules.clear_limit
     beyond = is_beyond(values, rules.limit, rules.kind)
     within = ~is_beyond(values, clear_limit, rules.kind)
     crossing = state.crossing
-    for newest in range(int(np.searchsorted(positions, state.n_seen)), len(values)):
+    crossings: list[Crossing | None] = []
+    for newest in range(first, len(values)):
         last = slice(max(0, newest + 1 - rules.limit_windows), newest + 1)
         crossed = int(np.count_nonzero(beyond[last])) >= rules.limit_hits
         if crossing is None and crossed:
@@ -80,7 +83,8 @@ def fold_limit(
         elif crossing is not None:
             cleared = int(np.count_nonzero(within[last])) >= rules.limit_hits
             crossing = None if cleared and not crossed else _longer(crossing, values[newest], rules)
-    return crossing
+        crossings.append(crossing)
+    return crossings
 
 
 def _opened(

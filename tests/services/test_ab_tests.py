@@ -81,6 +81,7 @@ def test_start_closes_an_expired_test_and_refuses_beside_a_running_one(
         ({"test_name": " "}, "test_name"),
         ({"test_name": "x" * 201}, "test_name"),
         ({"duration_hours": 0}, "duration_hours"),
+        ({"duration_hours": 1e-10}, "duration_hours"),
         ({"duration_hours": 1e9}, "duration_hours"),
         ({"duration_hours": float("nan")}, "duration_hours"),
     ],
@@ -200,8 +201,11 @@ def test_complete_stores_the_result_for_good(
 
 
 def test_cancel_stops_a_running_test_once(versions: tuple[ModelVersion, ModelVersion]) -> None:
-    test = begin(versions).test
+    test = begin(versions, test_start=timezone.now()).test
     assert ab_tests.cancel(test=test, by="a").test_status == "cancelled"
+    test.refresh_from_db()
+    assert ab_tests.results(test=test).winner is None
+    assert "no result" in ab_tests.results(test=test).recommendation
     with pytest.raises(ConflictError, match="cancelled"):
         ab_tests.cancel(test=test, by="b")
     with pytest.raises(ConflictError, match="cancelled"):
@@ -219,3 +223,14 @@ def test_decide_ends_the_test_and_activates_the_version(
         ab_tests.decide(test=test, decision="no_winner", by="user:bob")
     with pytest.raises(InvalidError):
         ab_tests.decide(test=test, decision="coin", by="user:bob")
+
+
+def test_an_expired_test_is_over_whatever_is_stored(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    test = begin(versions).test
+    assert ab_tests.status_now(test) == ab_tests.results(test=test).test_status == "completed"
+    with pytest.raises(ConflictError, match="over"):
+        ab_tests.cancel(test=test, by="a")
+    with pytest.raises(InvalidError, match="future"):
+        begin(versions, test_start=timezone.now() + timedelta(hours=1))

@@ -6,12 +6,20 @@ from typing import Any
 
 import pytest
 
-from modelperf.models import Alert, DriftState, LatestModelPerformance, ModelVersion, Policy
+from modelperf.models import (
+    Alert,
+    DriftState,
+    LatestModelPerformance,
+    ModelPerformanceMetric,
+    ModelVersion,
+    Policy,
+)
 from modelperf.services import drift, metrics
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import InvalidError, NotFoundError
 from tests.factories import ModelVersionFactory
 from tests.services.builders import evaluation, noisy, series
+from tests.services.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -122,6 +130,8 @@ def test_set_policy_changes_what_is_judged_next(model: ModelVersion) -> None:
         {"colour": "red"},
         {"min_effect": "much"},
         {"min_effect": None},
+        {"primary_metric": "oddity"},
+        {"primary_metric": "mape", "limit_value": 20.0, "clear_value": 30.0},
     ],
 )
 def test_set_policy_refuses_wrong_values(values: dict[str, Any]) -> None:
@@ -137,13 +147,16 @@ def test_set_policy_refuses_a_model_type_that_is_no_slug(model_type: str) -> Non
 
 
 def test_recommendation_has_a_sentence_for_every_status() -> None:
-    base = {"conditions": [], "metric": "mae", "needed": 7, "changed_at": None}
+    base = {"conditions": [], "metric": "mae", "needed": 7, "changed_at": None, "n_evaluations": 9}
     said = {
         status: recommendation({**base, "status": status})
         for status in ("stable", "improved", "improvement_lost", "insufficient_data")
     }
     assert len(set(said.values())) == 4
     assert "7 more" in said["insufficient_data"]
+    nothing = {**base, "status": "insufficient_data"}
+    assert "no evaluation reports" in recommendation({**nothing, "n_evaluations": 0})
+    assert "no known direction" in recommendation({**nothing, "needed": None})
 
 
 def test_a_change_further_back_than_the_window_keeps_its_dates(model: ModelVersion) -> None:
@@ -156,3 +169,84 @@ def test_a_change_further_back_than_the_window_keeps_its_dates(model: ModelVersi
     assert last["changed_at"] == "2026-02-15T00:00:00Z"
     for name in ("changed_after", "changed_before"):
         assert last[name] == before[name] != None  # noqa: E711
+
+
+def test_every_judged_evaluation_has_the_verdict_of_its_own_prefix(model: ModelVersion) -> None:
+    twin = ModelVersionFactory.create(is_active=True)
+    drift.set_policy(
+        model_type="baseline", values={"primary_metric": "mae", "limit_value": 1.45}, by="a"
+    )
+    values = noisy(1, 60, fall_at=45)
+    for sent in series(model, values):
+        metrics.record(evaluation=sent, by="a")
+    late = series(twin, values)
+    metrics.record_batch(evaluations=late[:20] + late[21:], by="a", judge=True)
+    metrics.record(evaluation=late[20], by="a")
+    columns = ("evaluation_end", "drift_detected", "drift_score", "drift_threshold")
+    one, other = (
+        list(
+            ModelPerformanceMetric.objects.filter(model=version)
+            .order_by("evaluation_end")
+            .values_list(*columns)
+        )
+        for version in (model, twin)
+    )
+    assert one == other
+    assert sum(detected for _, detected, _, _ in one) > 10
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [10.0, 25.0, 26.0, 25.0, *[10.0] * 20],
+        [*noisy(1, 21), 30.0, 31.0, *noisy(2, 6)],
+        [*noisy(1, 24), *noisy(2, 14, level=2.0), *noisy(3, 5)],
+    ],
+)
+def test_what_is_over_before_thirty_evaluations_is_resolved_one_by_one_too(
+    model: ModelVersion, values: list[float]
+) -> None:
+    drift.set_policy(
+        model_type="baseline", values={"primary_metric": "mae", "limit_value": 20.0}, by="a"
+    )
+    for sent in series(model, values):
+        last = metrics.record(evaluation=sent, by="a")
+    assert not last.drift_detected
+    assert Alert.objects.exists()
+    assert not Alert.objects.unresolved().exists()
+
+
+def test_an_alert_ends_with_the_evaluations_or_the_rules_it_was_about(model: ModelVersion) -> None:
+    metrics.record_batch(evaluations=series(model, noisy(1, 60, fall_at=45)), by="a", judge=True)
+    metrics.record(evaluation=evaluation(model, -1, metrics={"r_squared": 0.5}), by="a")
+    assert DriftState.objects.get().metric == "r_squared"
+    assert Alert.objects.get().resolution_action == "history_changed"
+    metrics.delete(metrics=ModelPerformanceMetric.objects.filter(r_squared=0.5), by="a")
+    assert Alert.objects.unresolved().count() == 1
+    metrics.delete(metrics=ModelPerformanceMetric.objects.all(), by="a")
+    assert not Alert.objects.unresolved().exists()
+    assert not DriftState.objects.exists()
+
+
+def test_a_repeated_evaluation_is_answered_with_the_verdict_on_all_that_is_stored(
+    model: ModelVersion,
+) -> None:
+    values = [*noisy(1, 45), *[9.0] * 4]
+    metrics.record_batch(evaluations=series(model, values)[:45], by="a", judge=True)
+    metrics.record_batch(evaluations=series(model, values)[45:], by="a")
+    again = metrics.record(evaluation=series(model, values)[3], by="a")
+    assert (again.status, again.drift_detected) == ("unchanged", True)
+    assert Alert.objects.unresolved().count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_set_policy_by_many_at_once_stores_one_policy() -> None:
+    metrics_ = ["mae", "rmse", "mape", "r_squared"]
+    answers = at_once(
+        8,
+        lambda n: drift.set_policy(
+            model_type="baseline", values={"primary_metric": metrics_[n % 4]}, by=f"user:{n}"
+        ),
+    )
+    assert all(isinstance(answer, Policy) for answer in answers)
+    assert Policy.objects.get().primary_metric in metrics_

@@ -16,7 +16,7 @@ from modelperf.models import (
     ModelPerformanceMetric,
     ModelVersion,
 )
-from modelperf.services import metrics
+from modelperf.services import drift, metrics, trend
 from modelperf.services.errors import InvalidError, NotFoundError
 from tests.factories import MachineFactory, ModelVersionFactory
 from tests.services.builders import evaluation, noisy, series
@@ -135,6 +135,8 @@ def test_record_of_an_unknown_model_or_machine_is_not_found(model: ModelVersion)
         ({"metrics": {"mae": float("nan")}}, "mae"),
         ({"metrics": {"mae": float("inf")}}, "mae"),
         ({"metrics": {"mae": -1.0}}, "mae"),
+        ({"metrics": {"mae": 1.1e100}}, "mae"),
+        ({"metrics": {"oddity": -1.1e100}}, "oddity"),
         ({"metrics": {"r_squared": 1.5}}, "r_squared"),
         ({"metrics": {"f1_score": 1.5}}, "f1_score"),
         ({"metrics": {"": 1.0}}, "metrics"),
@@ -260,3 +262,13 @@ def test_record_runs_a_bounded_number_of_statements(
     # SAVEPOINT, lock, position with history, insert with latest and state, RELEASE
     with django_assert_num_queries(5, connection=connection):
         metrics.record(evaluation=sent[38], by="a")
+
+
+def test_the_largest_legal_values_are_judged_and_checked(model: ModelVersion) -> None:
+    for sent in series(model, [1e100, 0.0, *[1e100] * 43]):
+        last = metrics.record(evaluation=sent, by="a")
+    assert last.verdict is not None
+    checked = drift.check(model=model, by="a")
+    assert checked.verdict == last.verdict
+    report = trend.trend(machine=model.machine, model_type="baseline", days=3660)
+    assert report.trend_direction in {"stable", "improving", "degrading"}

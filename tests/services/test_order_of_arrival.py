@@ -26,7 +26,12 @@ class RollbackError(Exception):
 
 @pytest.fixture
 def models() -> list[ModelVersion]:
-    """Return a series that degrades, one that recovers, one that is too short, and a challenger."""
+    """Return a series that degrades, one that recovers, a short one that collapses and is back
+    under its limit before it has thirty evaluations, and a challenger.
+    """
+    drift.set_policy(
+        model_type="baseline", values={"primary_metric": "mae", "limit_value": 5.0}, by="a"
+    )
     active = [ModelVersionFactory.create(is_active=True) for _ in range(3)]
     return [*active, ModelVersionFactory.create(machine=active[0].machine)]
 
@@ -37,7 +42,7 @@ def histories(models: list[ModelVersion]) -> list[list[Evaluation]]:
     return [
         series(falls, noisy(1, 44, fall_at=34)),
         series(recovers, noisy(2, 42, fall_at=33)[:42] + noisy(3, 12)),
-        series(short, noisy(4, 12)),
+        series(short, [*noisy(4, 21), 30.0, 31.0, *noisy(6, 6)]),
         series(challenger, noisy(5, 10, level=2.0)),
     ]
 

@@ -13,7 +13,9 @@ MAPE = Rules(kind=MetricKind.LOSS, limit=20.0)
 
 def folded(values: list[float], rules: Rules = MAPE, state: FoldState | None = None):
     y = np.array(values, float)
-    return fold_limit(y, np.arange(len(y)), state or FoldState(), rules)
+    state = state or FoldState()
+    crossings = fold_limit(y, np.arange(len(y)), state, rules)
+    return crossings[-1] if crossings else state.crossing
 
 
 @pytest.mark.parametrize(
