@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from rest_framework.test import APIClient
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -53,3 +55,12 @@ def test_readmes_two_commands_are_targets_of_the_makefile() -> None:
     named = set(re.findall(r"^    make (\w+)", README, re.MULTILINE))
     assert named == {"run", "test"}
     assert all(f"\n{target}:" in makefile for target in named)
+
+
+def test_readmes_requests_are_accepted_in_their_order(api: APIClient) -> None:
+    requests = re.findall(r"curl -s \$API(/\S+) .*?-d '(.*?)'\n", README, re.DOTALL)
+
+    answers = [api.post(f"/api/v1/model-performance{path}", json.loads(b)) for path, b in requests]
+
+    assert [path for path, _ in requests] == ["/machines", "/models", "/metrics/record"]
+    assert [answer.status_code for answer in answers] == [201, 201, 200]

@@ -10,7 +10,7 @@ import functools
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import msgspec
 from django.db.models import QuerySet
@@ -69,9 +69,9 @@ def call(
         @functools.wraps(method)
         def endpoint(self: Endpoint, request: Request, **path: str) -> HttpResponse:
             ids = {name: parameters.in_path(name, text) for name, text in path.items()}
-            given = (self.given(declared),) if takes else ()
+            given = self.given(declared)
             self.is_read = True
-            return answered(method(self, *given, **ids), answers)
+            return answered(method(self, *((given,) if takes else ()), **ids), answers)
 
         endpoint.call = declared  # type: ignore[attr-defined]
         return endpoint
@@ -107,6 +107,10 @@ def rows(found: QuerySet[Any], kind: type[Struct]) -> Rows:
     return Rows(list(found.values(*kind.__struct_fields__)))
 
 
+class Nothing(Struct):
+    """The parameters of a call that has none."""
+
+
 class LengthRequired(APIException):
     """A body in chunks, which Django would take for none at all."""
 
@@ -132,9 +136,11 @@ class Endpoint(ViewSet):
 
     def given(self, declared: Call) -> Struct:
         """Return the call's parameters; one that stands where it may not is unknown."""
-        kind = cast("type[Struct]", declared.takes)
+        kind = declared.takes or Nothing
         query = parameters.once(self.request.query_params)
         if declared.style == "query":
+            if declared.sends is None:
+                parameters.read(Nothing, body=self.body())
             return parameters.read(kind, query=query)
         body = self.body()
         if declared.style == "body":

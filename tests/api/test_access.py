@@ -294,7 +294,7 @@ def test_a_superuser_does_everything(superuser: User) -> None:
 def test_a_permission_stands_for_a_scope(user: User, logged_in: Client) -> None:
     alert = factories.AlertFactory()
     user.user_permissions.add(Permission.objects.get(codename="change_alert"))
-    response = logged_in.post(f"{ROOT}/alerts/{alert.pk}/acknowledge")
+    response = logged_in.post(f"{ROOT}/alerts/{alert.pk}/acknowledge", content_type=JSON)
     assert response.status_code == 200
     assert response.json()["metadata"]["acknowledged_by"] == f"user:{user.username}"
 

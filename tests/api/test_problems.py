@@ -174,3 +174,29 @@ def test_a_query_that_takes_too_long_is_a_problem(api: APIClient) -> None:
 def test_nothing_is_stored_by_a_refused_request(api: APIClient) -> None:
     api.post(f"{ROOT}/machines", {"name": "m", "type": "t", "metadata": {"a": "\0"}})
     assert not Machine.objects.exists()
+
+
+def without_parameters() -> list[tuple[str, str]]:
+    """Return calls that take nothing."""
+    alert = factories.AlertFactory.create()
+    run = factories.TrainingRunFactory.create()
+    return [
+        ("GET", "/api/v1/machines"),
+        ("GET", f"{ROOT}/machines/{alert.machine_id}"),
+        ("GET", f"{ROOT}/policies"),
+        ("POST", f"{ROOT}/alerts/{alert.pk}/acknowledge"),
+        ("POST", f"{ROOT}/models/{alert.model_id}/activate"),
+        ("POST", f"{ROOT}/training/{run.pk}/cancel"),
+    ]
+
+
+def test_a_call_without_parameters_refuses_those_it_is_sent(api: APIClient) -> None:
+    for method, path in without_parameters():
+        assert places(api.generic(method, f"{path}?hepl=1")) == [["query", "hepl"]]
+        assert places(api.generic(method, path, '{"hepl": 1}', JSON)) == [["body", "hepl"]]
+        assert places(api.generic(method, path, "[1]", JSON)) == [["body"]]
+        assert api.generic(method, path, "{}", JSON).status_code == 200
+
+
+def test_a_call_with_parameters_in_the_query_refuses_a_body(api: APIClient) -> None:
+    assert places(api.generic("GET", f"{ROOT}/models", '{"limit": 1}', JSON)) == [["body", "limit"]]
