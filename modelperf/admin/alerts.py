@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from functools import partial
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import helpers
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
@@ -75,7 +79,8 @@ class ResolutionForm(forms.Form):
     """What was done about the alerts."""
 
     action = forms.ChoiceField(
-        label="What was done", choices=[(name, words(name)) for name in alerts.RESOLUTIONS]
+        label="What was done",
+        choices=[("", "Choose…"), *((name, words(name)) for name in alerts.RESOLUTIONS)],
     )
     notes = forms.CharField(
         required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3, "cols": 60})
@@ -122,6 +127,25 @@ class AlertAdmin(ReadOnlyAdmin):
             },
         ),
     )
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        """Offer the list's verbs on the page of one alert too, and the way to its series."""
+        alert: Alert = context["original"]
+        may_change = self.has_change_permission(request)
+        more = {"verbs": _verbs(alert) if may_change else [], "series_page": _series_page(alert)}
+        return super().render_change_form(request, context | more, *args, **kwargs)
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Alert]
+    ) -> HttpResponse | None:
+        """Return to the page of the one alert where the verb was chosen there."""
+        response = super().response_action(request, queryset)
+        page = _page(request)
+        if page and isinstance(response, HttpResponseRedirect):
+            return redirect("admin:modelperf_alert_change", page)
+        return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
         """Leave out what the list does not show."""
@@ -230,7 +254,31 @@ class AlertAdmin(ReadOnlyAdmin):
             "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
             "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across", "0"),
+            "page": _page(request),
         }
+
+
+def _verbs(alert: Alert) -> list[tuple[str, str]]:
+    """Return what can be done about an alert in its state, as actions of the list and labels."""
+    if alert.is_resolved:
+        return [("reopen", "Reopen")]
+    take = [("acknowledge", "Acknowledge")] if alert.state != Alert.State.ACKNOWLEDGED else []
+    return [*take, ("resolve", "Resolve…")]
+
+
+def _series_page(alert: Alert) -> str:
+    if alert.machine_id is None:
+        return ""
+    series = {"machine": alert.machine_id, "type": alert.model_type}
+    return f"{reverse('model-performance')}?{urlencode(series)}"
+
+
+def _page(request: HttpRequest) -> uuid.UUID | None:
+    """Return the alert on whose page a verb was chosen."""
+    try:
+        return uuid.UUID(request.POST["page"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _acknowledge(alert: Alert, *, by: str) -> None:

@@ -218,9 +218,61 @@ def test_change_page_is_read_only(desk: Client) -> None:
 
     html = desk.get(address).content.decode()
 
-    assert not re.search(r'<(input|textarea|select)[^>]*name="(?!csrf|theme)[a-z_]+"', html)
+    assert not re.search(
+        r'<(input|textarea|select)(?! type="hidden")[^>]*name="(?!csrf|theme)[a-z_]+"', html
+    )
     assert "Acknowledged by bo" in html
     assert desk.post(address, {"alert_message": "changed"}).status_code == 403
+
+
+def page_of(alert: Alert) -> str:
+    return reverse("admin:modelperf_alert_change", args=[alert.pk])
+
+
+@pytest.mark.parametrize(
+    ("fields", "offered"),
+    [
+        ({}, ["acknowledge", "resolve"]),
+        ({"state": "acknowledged"}, ["resolve"]),
+        ({"resolved": True}, ["reopen"]),
+    ],
+)
+def test_page_of_an_alert_offers_the_verbs_of_its_state(
+    desk: Client, fields: dict[str, Any], offered: list[str]
+) -> None:
+    alert = factories.AlertFactory.create(**fields)
+
+    html = desk.get(page_of(alert)).content.decode()
+
+    assert re.findall(r'name="action" value="(\w+)"', html) == offered
+    assert f"machine={alert.machine_id}&amp;type={alert.model_type}" in html
+
+
+def test_verb_of_a_page_is_that_of_the_list_and_returns_to_the_page(desk: Client) -> None:
+    alert = factories.AlertFactory.create(resolved=True)
+    chosen = {"action": "reopen", "_selected_action": alert.pk, "page": alert.pk}
+
+    response = desk.post(f"{LIST}?life=all", chosen)
+
+    assert response["Location"] == page_of(alert)
+    assert Alert.objects.get(pk=alert.pk).metadata["reopened_by"] == "user:ada"
+
+
+def test_resolve_from_a_page_asks_without_a_preselected_answer_and_returns(desk: Client) -> None:
+    alert = factories.AlertFactory.create()
+    chosen = {"action": "resolve", "_selected_action": alert.pk, "page": alert.pk}
+
+    html = desk.post(f"{LIST}?life=all", chosen).content.decode()
+    unanswered = act(desk, "resolve", alert, confirm="Resolve", **{"done-action": ""})
+    answer = {"confirm": "Resolve", "done-action": "false_alarm"}
+    response = desk.post(f"{LIST}?life=all", chosen | answer)
+
+    assert '<option value="" selected>Choose…' in html
+    assert f'name="page" value="{alert.pk}"' in html
+    assert "This change does not open it again; a later change does." in html
+    assert "This field is required" in unanswered
+    assert response["Location"] == page_of(alert)
+    assert Alert.objects.get(pk=alert.pk).is_resolved
 
 
 def test_alerts_are_neither_added_nor_deleted_by_hand(desk: Client) -> None:
@@ -240,5 +292,6 @@ def test_staff_who_may_only_view_has_no_verbs() -> None:
     client.force_login(viewer)
 
     assert b'name="action"' not in client.get(LIST).content
+    assert b'name="action"' not in client.get(page_of(alert)).content
     client.post(LIST, {"action": "acknowledge", "_selected_action": [alert.pk]})
     assert Alert.objects.get(pk=alert.pk).state == "open"
