@@ -67,6 +67,13 @@ class ApiKeyAdmin(ServiceAdmin):
             return fields
         return ["name", "prefix", *fields[1:], "is_limited", "created", "revoked"]
 
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[ModelForm]:
+        """Offer for a new key the scopes that its maker has himself."""
+        form = super().get_form(request, obj, change, **kwargs)
+        return form if obj else _granting(form, access.grantable_scopes(request.user))
+
     @admin.display(description="scopes")
     def shown_scopes(self, key: ApiKey) -> str:
         """Return the scopes as a list."""
@@ -93,6 +100,16 @@ class ApiKeyAdmin(ServiceAdmin):
         """Make keys useless."""
         verb = partial(_revoke, by=actor(request))
         self.run(request, queryset, verb, done="revoked", log="Revoked.")
+
+
+def _granting(form: type[ModelForm], scopes: list[str]) -> type[ModelForm]:
+    class Granting(form):  # type: ignore[valid-type, misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            field = self.fields["scopes"]
+            field.choices = [one for one in field.choices if one[0] in scopes]
+
+    return Granting
 
 
 def _revoke(key: ApiKey, *, by: str) -> None:

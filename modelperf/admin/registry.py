@@ -11,7 +11,8 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from modelperf.admin.base import ObjectForm, ServiceAdmin, actor
-from modelperf.models import Machine, ModelVersion
+from modelperf.models import ApiKey, Machine, ModelVersion
+from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.services import registry
 
 
@@ -126,9 +127,10 @@ class ModelVersionAdmin(ServiceAdmin):
         return obj is None and super().has_change_permission(request, obj)
 
     def get_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        """Show the artefact of what exists; a new version's comes by the API."""
+        """Show the artefact of what exists, as the API does: to those who may train."""
         fields = list(ModelVersionForm.Meta.fields)
-        return [*fields, "artefact", "id"] if obj else fields
+        may_train = request.user.has_perm(PERMISSION_OF_SCOPE[ApiKey.Scope.TRAIN])
+        return [*fields, *(["artefact"] if may_train else []), "id"] if obj else fields
 
     @admin.display(description="series", ordering="machine__name")
     def series(self, version: ModelVersion) -> str:

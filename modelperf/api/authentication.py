@@ -15,6 +15,7 @@ from rest_framework.request import Request
 
 from modelperf.api.throttling import count_failed_key
 from modelperf.models import ApiKey
+from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.services.database import execute, repeated
 
 READ, WRITE, TRAIN, TRIAGE, ADMIN = ApiKey.Scope.values
@@ -27,13 +28,6 @@ _FIND_KEY: Final = """
     FROM api_keys
     WHERE prefix = %s AND NOT revoked
 """
-# What a logged-in user needs for what a key needs a scope for; a superuser has them all.
-PERMISSION_OF_SCOPE: Final = {
-    WRITE: "modelperf.add_modelperformancemetric",
-    TRAIN: "modelperf.add_trainingrun",
-    TRIAGE: "modelperf.change_alert",
-    ADMIN: "modelperf.change_policy",
-}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -45,3 +45,13 @@ class ApiKey(AbstractAPIKey):
                 & ~Q(scopes=[]),
             ),
         ]
+
+
+# What a logged-in user needs for what a key needs a scope for; a superuser has them all, and
+# every user may read.
+PERMISSION_OF_SCOPE: Final[dict[str, str]] = {
+    ApiKey.Scope.WRITE: "modelperf.add_modelperformancemetric",
+    ApiKey.Scope.TRAIN: "modelperf.add_trainingrun",
+    ApiKey.Scope.TRIAGE: "modelperf.change_alert",
+    ApiKey.Scope.ADMIN: "modelperf.change_policy",
+}

@@ -7,10 +7,12 @@ from collections.abc import Collection
 from datetime import datetime
 
 import structlog
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import ApiKey, Machine
+from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.services.errors import ConflictError, InvalidError, NotFoundError
 
 log = structlog.get_logger(__name__)
@@ -39,6 +41,17 @@ def create_api_key(
     key.machines.set(limited_to)
     log.info("api_key_created", prefix=key.prefix, name=key.name, scopes=key.scopes)
     return key, plain
+
+
+def grantable_scopes(user: User | AnonymousUser) -> list[str]:
+    """Return the scopes that a user may give to keys: those he has himself.
+
+    Admin includes the others, so it takes all of their permissions.
+    """
+    own = [scope for scope, name in PERMISSION_OF_SCOPE.items() if user.has_perm(name)]
+    if len(own) < len(PERMISSION_OF_SCOPE):
+        own = [scope for scope in own if scope != ApiKey.Scope.ADMIN]
+    return [ApiKey.Scope.READ.value, *own]
 
 
 @transaction.atomic

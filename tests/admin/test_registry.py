@@ -6,7 +6,7 @@ import json
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -157,6 +157,22 @@ def test_activate_is_a_verb_of_the_list(desk: Client) -> None:
     desk.post(MODELS, {"action": "activate", "_selected_action": [second.pk]})
 
     assert ModelVersion.objects.get(is_active=True) == second
+
+
+def test_model_page_shows_the_artefact_only_to_those_who_may_train(user: User) -> None:
+    model = factories.ModelVersionFactory.create(artefact={"coefficients": [1, 2]})
+    user.is_staff = True
+    user.save()
+    shown = []
+    for name in ("view_modelversion", "add_trainingrun"):
+        user.user_permissions.add(Permission.objects.get(codename=name))
+        client = Client()
+        client.force_login(user)
+        response = client.get(f"{MODELS}{model.pk}/change/")
+        assert response.status_code == 200
+        shown.append(b"coefficients" in response.content)
+
+    assert shown == [False, True]
 
 
 def test_model_page_shows_the_artefact_and_changes_nothing(desk: Client) -> None:
