@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
 
 from modelperf.admin.base import ReadOnlyAdmin, actor
@@ -16,6 +19,8 @@ from modelperf.services import metrics
 from modelperf.templatetags.presentation import number, window
 
 MOST_COUNTED = 2000
+MOST_NAMED = 50
+DELETE = "admin/modelperf/modelperformancemetric/delete.html"
 
 if TYPE_CHECKING:
     _Paginator = Paginator[ModelPerformanceMetric]
@@ -71,13 +76,34 @@ class EvaluationAdmin(ReadOnlyAdmin):
         """Return the metrics, rounded."""
         return ", ".join(f"{name} {number(value)}" for name, value in sorted(row.metrics.items()))
 
-    @admin.action(description="Delete (series are judged anew)", permissions=["change"])
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        """Whether the user may delete. Django's own deletion, which judges nothing, stays off."""
+        return request.user.has_perm("modelperf.delete_modelperformancemetric")
+
+    @admin.action(description="Delete… (series are judged anew)", permissions=["erase"])
     def delete_evaluations(
         self, request: HttpRequest, queryset: QuerySet[ModelPerformanceMetric]
-    ) -> None:
-        """Delete the selected evaluations with their revisions."""
-        doomed = list(queryset.order_by("id")[:MOST_COUNTED])
-        count = metrics.delete(metrics=doomed, by=actor(request))
-        for row in doomed:
-            self.log_change(request, row, "Deleted.")
+    ) -> HttpResponse | None:
+        """Ask once more, then delete the selected evaluations with their revisions."""
+        doomed = list(queryset.order_by("-id")[:MOST_COUNTED])
+        if "confirm" not in request.POST:
+            return TemplateResponse(request, DELETE, self._delete_context(request, doomed))
+        with transaction.atomic():
+            self.log_deletions(request, queryset.filter(pk__in=[row.pk for row in doomed]))
+            count = metrics.delete(metrics=doomed, by=actor(request))
         self.message_user(request, f"{count} deleted, their series judged anew.", messages.SUCCESS)
+        return None
+
+    def _delete_context(
+        self, request: HttpRequest, doomed: list[ModelPerformanceMetric]
+    ) -> dict[str, Any]:
+        return {
+            **self.admin_site.each_context(request),
+            "title": "Delete evaluations",
+            "opts": self.opts,
+            "count": len(doomed),
+            "shown": [f"{self.series(row)}, {self.window(row)}" for row in doomed[:MOST_NAMED]],
+            "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
+            "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+            "select_across": request.POST.get("select_across", "0"),
+        }

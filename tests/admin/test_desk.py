@@ -7,8 +7,8 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.admin.models import DELETION, LogEntry
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -36,6 +36,16 @@ TESTS, POLICIES, KEYS = f"{ROOT}abtest/", f"{ROOT}policy/", f"{ROOT}apikey/"
 def desk(superuser: User) -> Client:
     client = Client()
     client.force_login(superuser)
+    return client
+
+
+def staff(user: User, *permissions: str) -> Client:
+    """Return a browser of a member of staff who has these permissions too."""
+    user.is_staff = True
+    user.save()
+    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions))
+    client = Client()
+    client.force_login(user)
     return client
 
 
@@ -82,16 +92,37 @@ def test_deleting_an_evaluation_judges_its_series_anew_and_is_logged(desk: Clien
     model = worlds.series(worlds.noisy(40))
     newest = ModelPerformanceMetric.objects.order_by("-evaluation_end")[0]
 
-    response = desk.post(
-        EVALUATIONS,
-        {"action": "delete_evaluations", "_selected_action": [newest.pk]},
-        follow=True,
-    )
+    asked = {"action": "delete_evaluations", "_selected_action": [newest.pk]}
+
+    page = desk.post(EVALUATIONS, asked).content.decode()
+    assert "1 evaluation will be deleted" in page
+    assert str(newest.pk) in page
+    assert ModelPerformanceMetric.objects.count() == 40
+    response = desk.post(EVALUATIONS, asked | {"confirm": "Delete"}, follow=True)
 
     assert b"1 deleted" in response.content
     assert LatestPerformance.objects.get().evaluation_end == newest.evaluation_start
     assert DriftState.objects.get(model=model).verdict["n_evaluations"] == 39
-    assert LogEntry.objects.get().object_id == str(newest.pk)
+    entry = LogEntry.objects.get()
+    assert (entry.object_id, entry.action_flag) == (str(newest.pk), DELETION)
+
+
+def test_deleting_an_evaluation_needs_the_permission_to_delete(user: User) -> None:
+    worlds.series(worlds.noisy(1))
+    row = ModelPerformanceMetric.objects.get()
+    desk = staff(user, "view_modelperformancemetric", "change_modelperformancemetric")
+    asked = {"action": "delete_evaluations", "_selected_action": [row.pk], "confirm": "Delete"}
+
+    assert b"delete_evaluations" not in desk.get(EVALUATIONS).content
+    desk.post(EVALUATIONS, asked)
+    assert ModelPerformanceMetric.objects.exists()
+
+    desk = staff(user, "delete_modelperformancemetric")
+    html = desk.get(EVALUATIONS).content
+    assert b"delete_evaluations" in html
+    assert b"delete_selected" not in html
+    desk.post(EVALUATIONS, asked)
+    assert not ModelPerformanceMetric.objects.exists()
 
 
 def test_training_runs_are_shown_and_cancelled(desk: Client) -> None:
@@ -180,6 +211,32 @@ def test_new_key_is_shown_once_and_opens(desk: Client) -> None:
     assert b"Is limited" in desk.get(f"{KEYS}{key.pk}/change/").content
     assert shown[1].encode() not in desk.get(f"{KEYS}{key.pk}/change/").content
     assert shown[1].encode() not in desk.get(KEYS).content
+
+
+@pytest.mark.parametrize(
+    ("permissions", "scopes"),
+    [
+        ([], {"read"}),
+        (["change_alert"], {"read", "triage"}),
+        (["change_policy"], {"read"}),
+        (
+            ["change_policy", "change_alert", "add_trainingrun", "add_modelperformancemetric"],
+            {"read", "write", "train", "triage", "admin"},
+        ),
+    ],
+)
+def test_a_key_gets_only_scopes_that_its_maker_has(
+    user: User, permissions: list[str], scopes: set[str]
+) -> None:
+    desk = staff(user, "add_apikey", "view_apikey", *permissions)
+
+    html = desk.get(f"{KEYS}add/").content.decode()
+    offered = re.findall(r'name="scopes" value="(\w+)"', html)
+    for scope in ApiKey.Scope.values:
+        desk.post(f"{KEYS}add/", {"name": scope, "scopes": [scope]})
+
+    assert set(offered) == scopes
+    assert set(ApiKey.objects.values_list("name", flat=True)) == scopes
 
 
 def test_key_that_expires_in_the_past_is_refused(desk: Client) -> None:
