@@ -1,5 +1,8 @@
 """The system checks: each fails where the installation would be unsafe, and only there."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +81,37 @@ def test_any_origin_is_e006(settings: Settings) -> None:
     settings.CORS_ALLOW_ALL_ORIGINS = True
 
     assert "modelperf.E006" in ids()
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"MODELPERF_DEBUG": "1"}, "modelperf.E003"),
+        ({"MODELPERF_ALLOWED_HOSTS": "*"}, "modelperf.E002"),
+        ({"MODELPERF_ALLOWED_ORIGINS": "*"}, "modelperf.E006"),
+        ({}, ""),
+    ],
+)
+def test_the_web_server_refuses_what_is_unsafe(
+    tmp_path: Path, variables: dict[str, str], sentence: str
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if "MODELPERF_" not in name}
+    given = {
+        "DJANGO_SETTINGS_MODULE": "config.settings",
+        "MODELPERF_SECRET_KEY": "x" * 50,
+        "MODELPERF_DATA_DIR": str(tmp_path),
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+    }
+
+    served = subprocess.run(
+        [sys.executable, "-c", "import config.wsgi"],
+        env=kept | given | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (served.returncode == 0) == (not sentence), served.stderr
+    assert sentence in served.stderr
+    assert ("ImproperlyConfigured" in served.stderr) == bool(sentence)
