@@ -178,8 +178,12 @@ class ABTests(Endpoint):
 
     @call(takes=ActiveTestQuery, answers=Page[ActiveTest])
     def active(self, given: ActiveTestQuery) -> Answer:
-        """List the running tests with their age, the newest first."""
-        found = ActiveABTest.objects.within(self.access.machine_ids)
+        """List the running tests with their age, the newest first.
+
+        Those of retired machines are left out unless `machine_id` names one.
+        """
+        visible = ActiveABTest.objects.within(self.access.machine_ids)
+        found = self.current(visible, given.machine_id)
         return self.page(found, ActiveTest, order=BY_ID, given=given)
 
     @call(answers=TestAnswer, problems=(404,))

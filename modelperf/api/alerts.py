@@ -119,10 +119,14 @@ class Alerts(Endpoint):
 
     @call(takes=ActiveAlertQuery, answers=list[ActiveAlert], problems=(404,))
     def active(self, given: ActiveAlertQuery) -> Answer:
-        """List unresolved alerts as a bare array, critical first, then newest."""
+        """List unresolved alerts as a bare array, critical first, then newest.
+
+        Those of retired machines are left out unless `machine_id` names one.
+        """
         if given.machine_id:
             self.machine(given.machine_id)
-        found = UnresolvedAlert.objects.within(self.access.machine_ids)
+        visible = UnresolvedAlert.objects.within(self.access.machine_ids)
+        found = self.current(visible, given.machine_id)
         # Nobody can be assigned yet, which is what null says.
         nobody = Value(None, output_field=CharField())
         found = found.annotate(rank=severity_rank(), count=F("occurrences"), assignee=nobody)

@@ -173,6 +173,11 @@ class Endpoint(ViewSet):
             raise NotFoundError(missing)
         return row
 
+    def current(self, found: QuerySet[Any], named: uuid.UUID | None) -> QuerySet[Any]:
+        """Leave out what belongs to retired machines, unless one machine is asked for by name."""
+        retired = Machine.objects.retired().values("pk")
+        return found if named else found.exclude(machine_id__in=retired)
+
     def page(
         self, found: QuerySet[Any], kind: type[Struct], *, order: Order, given: Paged
     ) -> Answer:

@@ -255,8 +255,12 @@ class Metrics(Endpoint):
 
     @call(takes=LatestQuery, answers=Page[LatestAnswer])
     def latest(self, given: LatestQuery) -> Answer:
-        """List the newest evaluation of every series, by machine."""
-        found = LatestModelPerformance.objects.within(self.access.machine_ids)
+        """List the newest evaluation of every series, by machine.
+
+        Those of retired machines are left out unless `machine_id` names one.
+        """
+        visible = LatestModelPerformance.objects.within(self.access.machine_ids)
+        found = self.current(visible, given.machine_id)
         return self.page(found, LatestAnswer, order=BY_MACHINE, given=given)
 
     @call(answers=list[RevisionAnswer], problems=(404,))

@@ -185,8 +185,12 @@ class Models(Endpoint):
 
     @call(takes=ModelQuery, answers=Page[ModelAnswer])
     def browse(self, given: ModelQuery) -> Answer:
-        """List model versions, the newest registered first."""
-        found = ModelVersion.objects.within(self.access.machine_ids)
+        """List model versions, the newest registered first.
+
+        Those of retired machines are left out unless `machine_id` names one.
+        """
+        visible = ModelVersion.objects.within(self.access.machine_ids)
+        found = self.current(visible, given.machine_id)
         return self.page(found, ModelAnswer, order=BY_ID, given=given)
 
     @call(takes=NewModel, answers=ModelAnswer, scope=WRITE, style="body", problems=(404, 409))

@@ -22,6 +22,10 @@ class MachineQuerySet(models.QuerySet["Machine"]):
         """Leave out retired machines."""
         return self.filter(is_active=True)
 
+    def retired(self) -> MachineQuerySet:
+        """Keep the retired machines."""
+        return self.filter(is_active=False)
+
     def within(self, machine_ids: frozenset[uuid.UUID] | None) -> MachineQuerySet:
         """Keep the machines a limited key may see; None means all."""
         return self if machine_ids is None else self.filter(pk__in=machine_ids)

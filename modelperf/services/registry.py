@@ -19,7 +19,6 @@ log = structlog.get_logger(__name__)
 
 MACHINE_FIELDS = ("name", "type", "location", "data_interval_seconds", "metadata")
 MODEL_FIELDS = (
-    "machine_id",
     "model_type",
     "trained_at",
     "artefact",
@@ -132,6 +131,7 @@ def register_model(
 @transaction.atomic
 def activate_model(*, model: ModelVersion, by: str) -> ModelVersion:
     """Let a version serve its series in place of the one that did."""
+    _refuse_retired(Machine.objects.get(pk=model.machine_id), "activate models")
     _lock_series(machine=model.machine, model_type=model.model_type)
     current = ModelVersion.objects.get(pk=model.pk)
     return current if current.is_active else _activate(current, by=by)
@@ -182,6 +182,9 @@ def _same_machine(machine: Machine) -> Machine:
 
 
 def _same_model(existing: ModelVersion, model: ModelVersion, number: int | None) -> ModelVersion:
+    if existing.machine_id != model.machine_id:
+        # A limited key may not see that machine, so nothing of it is told.
+        raise _taken(model)
     different = [name for name in MODEL_FIELDS if getattr(existing, name) != getattr(model, name)]
     if number not in {None, existing.model_version}:
         different.append("model_version")
@@ -194,9 +197,13 @@ def _same_model(existing: ModelVersion, model: ModelVersion, number: int | None)
 
 def _lock_machine_in_service(machine: Machine) -> None:
     current = Machine.objects.select_for_update(no_key=True).get(pk=machine.pk)
-    if not current.is_active:
+    _refuse_retired(current, "register models")
+
+
+def _refuse_retired(machine: Machine, verb: str) -> None:
+    if not machine.is_active:
         raise ConflictError(
-            f"The machine {current.name} is retired. Return it to service to register models.",
+            f"The machine {machine.name} is retired. Return it to service to {verb}.",
             is_active=False,
         )
 
@@ -231,4 +238,8 @@ def _insert(model: ModelVersion) -> None:
             model.save(force_insert=True)
     except IntegrityError as error:
         # The series is locked, so only the id can be taken: by another series, just now.
-        raise ConflictError(f"The id {model.pk} belongs to another model.") from error
+        raise _taken(model) from error
+
+
+def _taken(model: ModelVersion) -> ConflictError:
+    return ConflictError(f"The id {model.pk} belongs to another model.", id=str(model.pk))

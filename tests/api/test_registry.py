@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from rest_framework.test import APIClient
 
 from modelperf.models import Machine, ModelVersion
+from modelperf.services import registry
 from tests import factories
 from tests.api.calls import NOWHERE, ROOT, places, problem, series_of
 
@@ -81,6 +83,52 @@ def test_a_retired_machine_is_hidden_and_kept(api: APIClient) -> None:
     assert api.get(address).json()["name"] == machine.name
     returned = api.patch(address, {"is_active": True, "name": "back"}).json()
     assert (returned["is_active"], returned["name"]) == (True, "back")
+
+
+def test_current_lists_hide_a_retired_machine_unless_it_is_named(api: APIClient) -> None:
+    model = factories.ModelVersionFactory(is_active=True)
+    alert = factories.AlertFactory(model=model)
+    fleet = factories.AlertFactory(fleet=True)
+    metric = factories.ModelPerformanceMetricFactory(model=model)
+    factories.LatestPerformanceFactory.of(metric)
+    test = factories.ABTestFactory(machine=model.machine, model_a=model)
+    run = factories.TrainingRunFactory(machine=model.machine)
+    lists = ("alerts/active", "metrics/latest", "ab-test/active", "models")
+
+    def listed(path: str) -> list[str]:
+        answer = api.get(f"{ROOT}/{path}").json()
+        return [row["id"] for row in (answer if isinstance(answer, list) else answer["results"])]
+
+    before = {path: listed(path) for path in lists}
+    assert all(before.values())
+    registry.retire_machine(machine=model.machine, by="key:tests")
+
+    assert [listed(path) for path in lists] == [[str(fleet.pk)], [], [], []]
+    named = {path: listed(f"{path}?machine_id={model.machine_id}") for path in lists}
+    assert named == before | {"alerts/active": [str(alert.pk)]}
+    kept = {"metrics": metric, "training": run, "ab-test": test}
+    assert {path: listed(path) for path in kept} == {p: [str(r.pk)] for p, r in kept.items()}
+    assert len(listed("alerts")) == 2
+
+
+def test_a_model_of_a_retired_machine_is_not_activated(api: APIClient) -> None:
+    model = factories.ModelVersionFactory(machine__is_active=False)
+    document = problem(api.post(f"{ROOT}/models/{model.pk}/activate"), 409)
+    assert "retired" in document["detail"]
+    model.refresh_from_db()
+    assert not model.is_active
+
+
+def test_an_id_that_a_hidden_model_has_tells_nothing_of_it(
+    client_with: Callable[..., APIClient],
+) -> None:
+    hidden = factories.ModelVersionFactory(model_type="secret")
+    own = factories.MachineFactory()
+    client = client_with("write", machines=[own])
+    given = {"id": str(hidden.pk), "machine_id": str(own.pk), "model_type": "baseline"}
+    document = problem(client.post(f"{ROOT}/models", given), 409)
+    assert document["detail"] == f"The id {hidden.pk} belongs to another model."
+    assert document["state"] == {"id": str(hidden.pk)}
 
 
 def test_a_refused_change_of_a_machine_changes_nothing(api: APIClient) -> None:
