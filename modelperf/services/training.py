@@ -12,7 +12,7 @@ import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from modelperf.models import Machine, TrainingRun
+from modelperf.models import Machine, ModelVersion, TrainingRun
 from modelperf.services import training_work
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.registry_checks import check_model_type, check_text
@@ -133,6 +133,18 @@ def _check(run: TrainingRun) -> None:
             f"The machine {run.machine.name} is retired. Return it to service to train models.",
             is_active=False,
         )
+    _refuse_unknown_series(run)
+
+
+def _refuse_unknown_series(run: TrainingRun) -> None:
+    """Refuse a run that can only fail: neither a version nor a setup of the series is there."""
+    machine, model_type = run.machine, run.model_type
+    if training_work.setup_of(machine=machine, model_type=model_type) is not None:
+        return
+    series = ModelVersion.objects.of_series(machine_id=machine.pk, model_type=model_type)
+    if not series.exists():
+        reason = training_work.no_setup(machine=machine, model_type=model_type)
+        raise InvalidError.field("model_type", f"The machine has no such model. {reason}")
 
 
 def _insert(run: TrainingRun) -> bool:

@@ -10,7 +10,7 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from modelperf.models import ModelVersion, TrainingRun
+from modelperf.models import Machine, ModelVersion, TrainingRun
 from modelperf.services import registry
 from modelperf.services.errors import ConflictError, DomainError
 from modelperf.trainers import TrainedModel, TrainingError, TrainingRequest, find
@@ -59,13 +59,25 @@ def _train(run: TrainingRun) -> TrainedModel:
 
 def _setup(run: TrainingRun) -> dict[str, Any]:
     """Return how the series is trained, which its machine's metadata says."""
-    setups = run.machine.metadata.get("training")
-    setup = setups.get(run.model_type) if isinstance(setups, dict) else None
-    if isinstance(setup, dict) and {"trainer", "source"} <= setup.keys():
-        return setup
-    raise TrainingError(
-        f"Nothing says how to train {run.model_type} models of {run.machine.name}. Set"
-        f' "training": {{"{run.model_type}": {{"trainer": "energy_baseline",'
+    setup = setup_of(machine=run.machine, model_type=run.model_type)
+    if setup is None:
+        raise TrainingError(no_setup(machine=run.machine, model_type=run.model_type))
+    return setup
+
+
+def setup_of(*, machine: Machine, model_type: str) -> dict[str, Any] | None:
+    """Return the training setup of a series, None where its machine's metadata has none."""
+    setups = machine.metadata.get("training")
+    setup = setups.get(model_type) if isinstance(setups, dict) else None
+    is_setup = isinstance(setup, dict) and {"trainer", "source"} <= setup.keys()
+    return setup if is_setup else None
+
+
+def no_setup(*, machine: Machine, model_type: str) -> str:
+    """Return what to do where nothing says how a series is trained."""
+    return (
+        f"Nothing says how to train {model_type} models of {machine.name}. Set"
+        f' "training": {{"{model_type}": {{"trainer": "energy_baseline",'
         ' "source": "<name>:<key>"}} in the metadata of the machine.'
     )
 

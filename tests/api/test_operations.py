@@ -41,7 +41,7 @@ def test_a_run_is_told_about_and_listed(api: APIClient) -> None:
 
 
 def test_an_unfinished_run_is_cancelled_once(api: APIClient) -> None:
-    run = factories.TrainingRunFactory()
+    run = factories.TrainingRunFactory(machine=factories.ModelVersionFactory().machine)
     address = f"{ROOT}/training/{run.pk}/cancel"
     answer = api.post(address).json()
     assert answer["training_status"] == "cancelled"

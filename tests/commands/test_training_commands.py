@@ -13,7 +13,7 @@ from modelperf.demo.meters import BY_KEY
 from modelperf.management.commands.load_demo import Command as LoadDemo
 from modelperf.models import TrainingRun
 from modelperf.services import training
-from tests.factories import MachineFactory
+from tests.factories import MachineFactory, ModelVersionFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -21,6 +21,8 @@ pytestmark = pytest.mark.django_db
 def pending(key: str | None = "uk-electricity") -> TrainingRun:
     metadata = BY_KEY[key].metadata(shift_weeks=0) if key else {}
     machine = MachineFactory.create(name=key or "pump", metadata=metadata)
+    if not key:  # nothing says how to train it, but it has been trained
+        ModelVersionFactory.create(machine=machine)
     training.trigger(
         machine=machine,
         model_type="baseline",

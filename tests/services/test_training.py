@@ -13,7 +13,7 @@ from modelperf.models import Machine, ModelVersion, Series, TrainingRun
 from modelperf.services import registry, training, training_work
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.trainers.base import TrainedModel, TrainingError, register
-from tests.factories import MachineFactory, TrainingRunFactory
+from tests.factories import MachineFactory, ModelVersionFactory, TrainingRunFactory
 from tests.services.concurrency import at_once
 
 BY = "user:tests"
@@ -24,6 +24,11 @@ SETUP = BY_KEY["il-gas-hdd-only"].metadata(shift_weeks=0)["training"]
 def trigger(machine: Machine, **values):
     given = {"machine": machine, "model_type": "baseline", "reason": "the works are over", "by": BY}
     return training.trigger(**given | values)
+
+
+def known(**fields) -> Machine:
+    """Return a machine that has a model."""
+    return ModelVersionFactory.create(machine=MachineFactory.create(**fields)).machine
 
 
 def meter() -> Machine:
@@ -41,7 +46,7 @@ def with_trainer(name: str) -> Machine:
 @pytest.mark.django_db
 def test_trigger_stores_a_pending_run_with_its_reason_and_window():
     before = timezone.now()
-    answer = trigger(MachineFactory.create(), trigger_type="drift_detected")
+    answer = trigger(known(), trigger_type="drift_detected")
     run = TrainingRun.objects.get()
     assert answer.triggered
     assert (answer.training_job_id, answer.reason) == (run.pk, "the works are over")
@@ -55,7 +60,7 @@ def test_trigger_stores_a_pending_run_with_its_reason_and_window():
 
 @pytest.mark.django_db
 def test_trigger_with_a_window_keeps_it():
-    trigger(MachineFactory.create(), data_start=YEAR[0], data_end=YEAR[1])
+    trigger(known(), data_start=YEAR[0], data_end=YEAR[1])
     run = TrainingRun.objects.get()
     assert (run.training_data_start, run.training_data_end) == YEAR
 
@@ -63,24 +68,25 @@ def test_trigger_with_a_window_keeps_it():
 @pytest.mark.django_db
 @pytest.mark.parametrize("state", ["pending", "running"])
 def test_trigger_while_a_run_is_unfinished_stores_nothing_and_says_so(state):
-    run = TrainingRunFactory.create(training_status=state)
+    run = TrainingRunFactory.create(machine=known(), training_status=state)
     answer = trigger(run.machine)
     assert not answer.triggered
     assert "already in progress" in answer.reason
     assert answer.training_job_id is None
     assert TrainingRun.objects.count() == 1
+    ModelVersionFactory.create(machine=run.machine, model_type="other")
     assert trigger(run.machine, model_type="other").triggered
 
 
 @pytest.mark.django_db
 def test_trigger_after_a_finished_run_starts_another():
-    run = TrainingRunFactory.create(failed=True)
+    run = TrainingRunFactory.create(machine=known(), failed=True)
     assert trigger(run.machine).triggered
 
 
 @pytest.mark.django_db(transaction=True)
 def test_trigger_24_at_once_starts_one():
-    machine = MachineFactory.create()
+    machine = known()
     answers = at_once(24, lambda n: trigger(machine, reason=f"reason {n}"))
     started = [answer for answer in answers if answer.triggered]
     assert len(started) == 1
@@ -123,6 +129,17 @@ def test_trigger_with_a_wrong_value_names_the_field(values, field):
 def test_trigger_for_a_retired_machine_conflicts():
     with pytest.raises(ConflictError, match="retired"):
         trigger(MachineFactory.create(is_active=False))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("metadata", [{}, {"training": {"baseline": {"trainer": "x"}}}])
+def test_trigger_of_a_series_with_neither_version_nor_setup_is_refused(metadata):
+    machine = MachineFactory.create(metadata=metadata)
+    ModelVersionFactory.create(machine=machine, model_type="other")
+    with pytest.raises(InvalidError, match="Nothing says how to train baseline models") as caught:
+        trigger(machine)
+    assert caught.value.errors[0].loc == ("body", "model_type")
+    assert not TrainingRun.objects.exists()
 
 
 # --- run_pending ----------------------------------------------------------------------------
@@ -180,7 +197,7 @@ def test_run_pending_of_one_machine_leaves_the_others_waiting():
 
 @pytest.mark.django_db
 def test_run_pending_without_a_training_setup_fails_and_says_what_to_set():
-    machine = MachineFactory.create(name="Pump 7")
+    machine = known(name="Pump 7")
     trigger(machine)
     (run,) = training.run_pending(by=BY)
     run.refresh_from_db()
@@ -189,7 +206,7 @@ def test_run_pending_without_a_training_setup_fails_and_says_what_to_set():
     assert '"training": {"baseline": {"trainer": "energy_baseline"' in run.error_message
     assert "Traceback" in run.error_traceback
     assert run.model is None
-    assert not ModelVersion.objects.exists()
+    assert ModelVersion.objects.count() == 1
     assert not Series.objects.exists()
 
 
@@ -210,7 +227,7 @@ def test_run_pending_without_a_training_setup_fails_and_says_what_to_set():
     ],
 )
 def test_run_pending_with_a_setup_that_cannot_train_fails_with_the_reason(setup, word):
-    machine = MachineFactory.create(metadata={"training": {"baseline": setup}})
+    machine = known(metadata={"training": {"baseline": setup}})
     trigger(machine)
     (run,) = training.run_pending(by=BY)
     assert run.training_status == "failed"
@@ -391,7 +408,7 @@ def test_train_answers_the_run_as_it_ended():
 @pytest.mark.django_db
 @pytest.mark.parametrize("state", ["pending", "running"])
 def test_cancel_ends_an_unfinished_run_and_frees_the_series(state):
-    run = TrainingRunFactory.create(training_status=state)
+    run = TrainingRunFactory.create(machine=known(), training_status=state)
     cancelled = training.cancel(run=run, by=BY)
     assert cancelled.training_status == "cancelled"
     assert cancelled.metadata["cancelled_by"] == BY
