@@ -18,6 +18,7 @@ BAND, PLOT, AXIS = 18, 224, 24
 SMOOTH = 7
 TITLED_DOTS = 500
 MOST_POINTS = 1500
+FEW = 10  # evaluations below which each one is a marker that cannot be missed
 NAMED_GAP = 4  # missing windows from which a gap is named
 
 
@@ -61,6 +62,7 @@ def draw(
         change=_change(mark, times),
         known=times(known) if known and times.start <= known <= times.end else None,
         is_smoothed=is_smoothed,
+        is_few=len(samples) < FEW,
         has_challenger=bool(challengers),
     )
 

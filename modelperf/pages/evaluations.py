@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from statistics import fmean, median
 from typing import Any
 
@@ -52,6 +52,13 @@ class TableRow:
     def window(self) -> str:
         """The window as a day, where it is one."""
         return window(self.start, self.end)
+
+    @property
+    def start_shortly(self) -> str:
+        """The window's start, for narrow screens: 4 Jan 17, with its time where it has one."""
+        start = self.start.astimezone(UTC)
+        time = f" {start:%H:%M}" if start.hour or start.minute else ""
+        return f"{start.day} {start:%b %y}{time}"
 
 
 def named_metrics(rows: Rows, row: Row) -> list[MetricName]:

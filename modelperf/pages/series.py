@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any
 
 from django.db.models import Q
-from django.utils.dateparse import parse_date
+from django.utils.dateparse import parse_date, parse_datetime
 
 from modelperf.models import (
     ABTest,
+    Alert,
     ModelVersion,
     Policy,
     TrainingRun,
@@ -21,11 +22,11 @@ from modelperf.models import (
 from modelperf.pages import charts, evaluations, sentences, verdicts
 from modelperf.pages.evaluations import LatestValue, Rows, TableRow
 from modelperf.pages.fleet import UNSHOWN, UNSHOWN_STATE, Fleet, Row
-from modelperf.pages.metric_names import MetricName, named
+from modelperf.pages.metric_names import PERCENT, MetricName, named
 from modelperf.pages.sentences import Sentence
 from modelperf.pages.shapes import Chart, Mark
 from modelperf.pages.verdicts import State, Verdict
-from modelperf.services import ab_tests
+from modelperf.services import ab_tests, alerts
 from modelperf.services import trend as trends
 from modelperf.services.ab_tests import Results
 from modelperf.services.errors import InvalidError, NotFoundError
@@ -71,6 +72,7 @@ class SeriesView:
     n_evaluations: int
     versions: list[VersionRow]
     alerts: list[UnresolvedAlert]
+    resolved: Alert | None
     training_runs: list[TrainingRun]
     tests: list[ABTest]
     test_result: Results | None
@@ -94,12 +96,22 @@ class SeriesView:
         """The trend in a word."""
         if self.report is None or self.report.insufficient_data:
             return "not enough data"
-        return self.report.trend_direction
+        direction = self.report.trend_direction
+        return "no slope" if direction == "stable" else direction  # "stable" is a verdict's word
 
     @property
     def trend_rate(self) -> str:
         """The trend's rate a day with its interval."""
         return _rate(self.report, self.trend_metric) if self.report and self.trend_metric else ""
+
+    @property
+    def leader(self) -> int | None:
+        """The version that is ahead in a running A/B test, once that is sure."""
+        result = self.test_result
+        if result is None or result.test_status != ABTest.Status.RUNNING:
+            return None
+        versions = {"model_a": result.model_a_version, "model_b": result.model_b_version}
+        return versions.get(result.evidence["outcome"])
 
     @property
     def first_rows(self) -> list[TableRow]:
@@ -123,6 +135,7 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
     chart = _chart(row, rows, chosen, policy=policy, means=means, now=now) if chosen else None
     columns = names[:6]
     tests = _tests(row)
+    unresolved = _alerts(row)
     return SeriesView(
         row=row,
         sentence=sentences.sentence(
@@ -144,7 +157,8 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
         table=evaluations.table(rows, columns),
         n_evaluations=len(rows),
         versions=_versions(row, means),
-        alerts=_alerts(row),
+        alerts=unresolved,
+        resolved=_resolved(row, unresolved),
         training_runs=list(
             TrainingRun.objects.of_series(machine_id=row.machine.pk, model_type=row.model_type)
             .defer("error_traceback", "hyperparameters")
@@ -173,8 +187,9 @@ def _rate(report: TrendReport, metric: MetricName) -> str:
     if report.insufficient_data or None in told:
         return ""
     rate, low, high = (fixed(value, decimals_for(told)) for value in told)
-    unit = f" {metric.unit}" if metric.unit else ""
-    return f"slope {rate}{unit} a day ({low} to {high}), above 0 is worse"
+    # A change of a percentage is one of points: "% a day" would read as relative.
+    unit = " points" if metric.unit == PERCENT else f" {metric.unit}" if metric.unit else ""
+    return f"{rate}{unit} a day ({low} to {high}), above 0 is worse"
 
 
 def _chart(
@@ -258,3 +273,23 @@ def _alerts(row: Row) -> list[UnresolvedAlert]:
         .defer("alert_details")
         .worst_first()[:MOST_ALERTS]
     )
+
+
+def _resolved(row: Row, unresolved: list[UnresolvedAlert]) -> Alert | None:
+    """Return the alert of the present change where a person has resolved it."""
+    verdict = row.verdict
+    if verdict is None or verdict.state.css != "degraded" or verdict.changed_at is None:
+        return None
+    if any(alert.machine_id for alert in unresolved):
+        return None
+    found = (
+        Alert.objects.filter(machine_id=row.machine.pk, model_type=row.model_type)
+        .filter(is_resolved=True, model_version=verdict.version)
+        .exclude(resolved_by=alerts.SYSTEM)
+        .order_by("-resolved_at", "-id")
+        .first()
+    )
+    told = found.alert_details.get("changed_at") if found else None
+    changed = parse_datetime(told) if isinstance(told, str) else None
+    # A later change than that opens an alert of its own.
+    return found if changed is not None and verdict.changed_at <= changed else None

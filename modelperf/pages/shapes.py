@@ -100,6 +100,7 @@ class Chart:
     change: Change | None
     known: float | None
     is_smoothed: bool
+    is_few: bool
     has_challenger: bool
 
     @property

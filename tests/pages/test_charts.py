@@ -54,6 +54,11 @@ def test_draw_one_evaluation_has_a_dot_and_ticks() -> None:
     assert chart.x_ticks
 
 
+@pytest.mark.parametrize(("n", "is_few"), [(1, True), (9, True), (10, False)])
+def test_draw_few_evaluations_as_markers(n: int, is_few: bool) -> None:
+    assert drawn(samples([0.5] * n)).is_few is is_few
+
+
 def test_draw_constant_series_keeps_it_in_the_middle() -> None:
     chart = drawn(samples([0.0] * 10))
 

@@ -12,8 +12,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from modelperf.models import Machine
-from modelperf.services import ab_tests, registry, training
+from modelperf.models import Alert, Machine
+from modelperf.services import ab_tests, alerts, registry, training
 from tests import factories
 from tests.pages import worlds
 
@@ -366,6 +366,57 @@ def test_page_shows_alerts_of_the_fleet_beside_those_of_the_series(logged_in: Cl
     assert text.index("everybody&#x27;s Fleet") < text.index("its own")
     assert "a stranger" not in text
     assert "long over" not in text
+
+
+def test_page_of_degradation_that_a_person_resolved_says_who_and_what(logged_in: Client) -> None:
+    model = worlds.series(worlds.noisy(80, fall=0.03, at=60))
+    alert = Alert.objects.get(machine_id=model.machine_id)
+    seen = show(logged_in, machine=model.machine_id)
+    assert f"{alert.occurrences} evaluations since the change" in seen
+
+    alerts.resolve(alert=alert, by="user:ada", action="false_alarm")
+
+    text = show(logged_in, machine=model.machine_id)
+    assert re.search(r"None open. This change was resolved by ada on .*: False alarm\.", text)
+
+
+def test_page_tells_the_slope_of_a_percentage_in_points(logged_in: Client) -> None:
+    model = worlds.series(worlds.noisy(60, level=12.0), metric="mape", only=True)
+
+    text = show(logged_in, machine=model.machine_id)
+
+    assert re.search(r"Trend, MAPE no slope −?[\d.]+ points a day", text)
+
+
+def test_page_names_the_leader_of_a_running_test_and_how_to_decide(logged_in: Client) -> None:
+    first = worlds.series([value + 0.2 for value in worlds.noisy(40)], metric="mae", only=True)
+    second = worlds.version(first.machine, active=False)
+    worlds.record(second, worlds.noisy(40), metric="mae", only=True)
+    started = ab_tests.start(
+        test_name="better?",
+        machine=first.machine,
+        model_type="baseline",
+        model_a=first,
+        model_b=second,
+        test_start=worlds.midnight() - timedelta(days=40),
+        duration_hours=24 * 60,
+        by=worlds.BY,
+    )
+
+    text = show(logged_in, machine=first.machine_id)
+
+    assert "Leader: v2." in text
+    assert f"POST /ab-test/{started.test.pk}/decision" in text
+
+
+def test_table_has_the_judged_metric_second_and_a_short_window(logged_in: Client) -> None:
+    model = worlds.series(worlds.noisy(12))
+
+    html = logged_in.get(PAGE, {"machine": model.machine_id}).content.decode()
+
+    assert re.search(r"Window, UTC</th><th[^>]*>R²</th>", html)
+    last = worlds.midnight() - timedelta(days=1)
+    assert f">{last.day} {last:%b %y}</span>" in html
 
 
 def test_page_shows_confusion_counts_of_a_classifier(logged_in: Client) -> None:
