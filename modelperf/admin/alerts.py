@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from modelperf.admin.base import ReadOnlyAdmin, actor, component
+from modelperf.admin.base import ReadOnlyAdmin, WordsFilter, actor, component
 from modelperf.models import Alert
 from modelperf.models.alerts import severity_rank
 from modelperf.services import alerts
@@ -29,7 +29,7 @@ from modelperf.templatetags.presentation import ago, moment, number, words
 class LifeFilter(admin.SimpleListFilter):
     """Unresolved alerts unless another part of their life is asked for."""
 
-    title = "life"
+    title = "state"
     parameter_name = "life"
     UNRESOLVED, ALL = "", "all"
 
@@ -103,7 +103,13 @@ class AlertAdmin(ReadOnlyAdmin):
         "life",
     )
     list_display_links = ("where",)
-    list_filter: ClassVar = [LifeFilter, "severity", "alert_type", "model_type", ScopeFilter]
+    list_filter: ClassVar = [
+        LifeFilter,
+        ("severity", WordsFilter),
+        ("alert_type", WordsFilter),
+        "model_type",
+        ScopeFilter,
+    ]
     search_fields = ("machine__name", "alert_message")
     list_select_related = ("machine",)
     ordering = (severity_rank(), "-alert_timestamp", "-id")
@@ -138,10 +144,10 @@ class AlertAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context | more, *args, **kwargs)
 
     def response_action(
-        self, request: HttpRequest, queryset: QuerySet[Alert]
+        self, request: HttpRequest, queryset: QuerySet[Alert], *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
         """Return to the page of the one alert where the verb was chosen there."""
-        response = super().response_action(request, queryset)
+        response = super().response_action(request, queryset, *args, **kwargs)
         page = _page(request)
         if page and isinstance(response, HttpResponseRedirect):
             return redirect("admin:modelperf_alert_change", page)
@@ -207,7 +213,7 @@ class AlertAdmin(ReadOnlyAdmin):
         """Return who took note of it."""
         return str(alert.metadata.get("acknowledged_by", "nobody yet"))
 
-    @admin.display(description="life")
+    @admin.display(description="state")
     def life(self, alert: Alert) -> str:
         """Return the state, and who has it."""
         by = alert.metadata.get("acknowledged_by")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
@@ -14,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from modelperf.services.errors import DomainError, InvalidError
+from modelperf.templatetags.presentation import words
 
 Verb = Callable[..., Any]
 REFUSAL = "modelperf.refusal"
@@ -60,9 +62,18 @@ def _refusing(form: type[ModelForm], refusal: list[str]) -> type[ModelForm]:
     return Refusing
 
 
-def component(name: str, **context: Any) -> SafeString:
+def component(name: str, /, **context: Any) -> SafeString:
     """Return a piece of page that the web pages use too."""
     return render_to_string(f"components/{name}.html", context)
+
+
+class WordsFilter(admin.ChoicesFieldListFilter):
+    """A filter by choices that are written as on the pages: A/B test completed."""
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        """Write each choice in words."""
+        for choice in super().choices(changelist):
+            yield {**choice, "display": words(str(choice["display"]))}
 
 
 class ServiceAdmin(ModelAdmin):

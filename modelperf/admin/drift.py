@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from modelperf.admin.base import ObjectForm, ServiceAdmin, actor
 from modelperf.models import Policy
 from modelperf.services import drift
+from modelperf.stats.results import MetricKind
 
 
 class PolicyForm(ObjectForm):
@@ -26,6 +27,22 @@ class PolicyForm(ObjectForm):
             "clear_value",
             "expected_cadence_seconds",
         )
+
+        help_texts: ClassVar = {
+            "primary_metric": "The metric that is judged. Empty: the first one reported of those"
+            " that modelperf knows.",
+            "directions": 'Kind of each metric: {"nmbe": "target_zero"}. One of '
+            + ", ".join(MetricKind)
+            + ".",
+            "min_effect": "Smallest change that counts, as a share of the level before (0.02 is"
+            " 2 %); for target_zero in the metric's own unit (5 is 5 points of nmbe).",
+            "limit_value": "In the metric's own unit: an alert opens where the last evaluations"
+            " are beyond it, whether or not anything changed. Empty: no limit.",
+            "clear_value": "In the metric's own unit: where a crossed limit counts as over, on the"
+            " good side of the limit. Empty: at the limit itself.",
+            "expected_cadence_seconds": "Seconds from one evaluation to the next; a series is"
+            " stale after twice as long.",
+        }
 
     def clean_directions(self) -> dict[str, Any]:
         """Refuse what is no object."""

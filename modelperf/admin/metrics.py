@@ -12,11 +12,12 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 
-from modelperf.admin.base import ReadOnlyAdmin, actor
+from modelperf.admin.base import ReadOnlyAdmin, actor, component
 from modelperf.models import ModelPerformanceMetric
 from modelperf.services import metrics
-from modelperf.templatetags.presentation import number, window
+from modelperf.templatetags.presentation import NOTHING, number, window
 
 MOST_COUNTED = 2000
 MOST_NAMED = 50
@@ -49,7 +50,7 @@ class EvaluationAdmin(ReadOnlyAdmin):
         "window",
         "sample_count",
         "shown_metrics",
-        "drift_detected",
+        "drift",
         "revision",
     )
     list_filter = ("drift_detected",)
@@ -70,6 +71,14 @@ class EvaluationAdmin(ReadOnlyAdmin):
     def window(self, row: ModelPerformanceMetric) -> str:
         """Return the window."""
         return window(row.evaluation_start, row.evaluation_end)
+
+    @admin.display(description="drift")
+    def drift(self, row: ModelPerformanceMetric) -> str:
+        """Return whether drift was found at it: a mark of good or bad would say the contrary."""
+        if not row.drift_detected:
+            return NOTHING
+        glyph = component("glyph", name="degraded", css="")
+        return format_html('<span class="st degraded">{}Drift</span>', glyph)
 
     @admin.display(description="metrics")
     def shown_metrics(self, row: ModelPerformanceMetric) -> str:

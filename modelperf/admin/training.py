@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from modelperf.admin.base import ReadOnlyAdmin, actor, component
+from modelperf.admin.base import ReadOnlyAdmin, WordsFilter, actor, component
 from modelperf.models import TrainingRun
 from modelperf.services import training
 from modelperf.templatetags.presentation import span
@@ -22,7 +22,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
 
     list_display = ("status", "series", "model_version", "reason", "training_start", "duration")
     list_display_links = ("series",)
-    list_filter: ClassVar = ["training_status", "trigger_type", "model_type"]
+    list_filter: ClassVar = ["training_status", ("trigger_type", WordsFilter), "model_type"]
     search_fields = ("machine__name", "reason")
     list_select_related = ("machine",)
     ordering = ("-training_start", "-id")

@@ -79,6 +79,16 @@ def test_list_filters_by_life_scope_severity_and_machine(
     assert set(re.findall(r"it is (\w+)\.", html)) == shown
 
 
+def test_list_names_its_filters_as_the_pages_do(desk: Client) -> None:
+    factories.AlertFactory.create()
+
+    html = desk.get(LIST).content.decode()
+
+    assert "By state" in html
+    assert "A/B test completed" in html
+    assert "Ab Test" not in html
+
+
 def test_list_shows_levels_limit_age_and_occurrences(desk: Client) -> None:
     factories.AlertFactory.create(
         current_metric_value=-18.6,

@@ -49,6 +49,24 @@ def staff(user: User, *permissions: str) -> Client:
     return client
 
 
+def test_evaluations_with_drift_say_so_in_a_word(desk: Client) -> None:
+    worlds.series(worlds.noisy(80, fall=0.03, at=60))
+
+    html = desk.get(EVALUATIONS, {"drift_detected__exact": "1"}).content.decode()
+    others = desk.get(EVALUATIONS, {"drift_detected__exact": "0"}).content.decode()
+
+    assert re.search(r'field-drift"><span class="st degraded"><svg.*?</svg>\s*Drift</span>', html)
+    assert set(re.findall(r'field-drift">(.)', others)) == {"–"}
+    assert "icon-yes" not in html
+
+
+def test_policy_form_says_in_what_units_its_values_are(desk: Client) -> None:
+    html = desk.get(f"{POLICIES}add/").content.decode()
+
+    assert "5 is 5 points of nmbe" in html
+    assert html.count("own unit") == 3
+
+
 def test_evaluations_are_listed_and_never_counted_further_than_shown(
     desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
