@@ -20,6 +20,10 @@ SIMULATED = (
     "Simulated usage on real weather of Springfield, Illinois. Every load is 10 % lower from"
     " 2017-01-04 on, after works that began on 2016-12-26."
 )
+HELD_BACK = (
+    f"The last {DAYS_HELD_BACK} days are held back at the load:"
+    " `manage.py replay_demo --every 5` records them."
+)
 REAL = "A meter of one real home in the United Kingdom. Nothing is known of changes."
 
 
@@ -52,10 +56,15 @@ class Meter:
         """Whether the works went on that day."""
         return self.is_simulated and WORKS[0] <= day <= WORKS[1]
 
+    @property
+    def _notice(self) -> str:
+        told = SIMULATED if self.is_simulated else REAL
+        return f"{told} {HELD_BACK}" if self.days_held_back else told
+
     def metadata(self, *, shift_weeks: int) -> dict[str, Any]:
         """Return what the machine says of itself."""
         known: dict[str, Any] = {
-            "notice": SIMULATED if self.is_simulated else REAL,
+            "notice": self._notice,
             "origin": "simulated" if self.is_simulated else "real",
             "unit": self.unit,
             "timezone": self.timezone,
@@ -117,7 +126,12 @@ METERS = (
     _simulated(
         "il-gas-intercept-only", "Gas whatever the weather (simulated)", "gas meter", "therm"
     ),
-    _real("uk-electricity", "Electricity of a home", "electricity meter", days_held_back=120),
+    _real(
+        "uk-electricity",
+        "Electricity of a home",
+        "electricity meter",
+        days_held_back=DAYS_HELD_BACK,
+    ),
     _real("uk-gas", "Gas of a home", "gas meter"),
 )
 BY_KEY = {meter.key: meter for meter in METERS}
