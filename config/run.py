@@ -7,6 +7,7 @@ stop, and leaves nothing running.
 import argparse
 import contextlib
 import http.client
+import io
 import os
 import secrets
 import signal
@@ -59,9 +60,13 @@ def _run(*, load_demo: bool) -> None:
     _make_secret_key(env.data_dir())
     with _database():
         django.setup()
-        _prepare(load_demo=load_demo)
+        told = _prepare(load_demo=load_demo)
         with _web(host, port) as web:
-            _wait_until_ready(web, host, port)
+            try:
+                _wait_until_ready(web, host, port)
+            finally:  # the login is made by now and shown only this once
+                if told:
+                    _say(told)
             _say(f"modelperf serves http://{_address(host, port)}/ - Ctrl-C stops it.")
             web.wait()
             raise NotStartedError(f"the web server ended with status {web.returncode}; see above.")
@@ -138,8 +143,12 @@ def _database() -> Iterator[None]:
                 _say("PostgreSQL goes on for other processes that use it.")
 
 
-def _prepare(*, load_demo: bool) -> None:
-    """Bring the database up to date; a second launcher waits here and finds nothing to do."""
+def _prepare(*, load_demo: bool) -> str:
+    """Bring the database up to date and return what is to be told once the server is ready.
+
+    A second launcher waits here and finds nothing to do.
+    """
+    told = io.StringIO()
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", [START_LOCK])
@@ -147,7 +156,8 @@ def _prepare(*, load_demo: bool) -> None:
         # Files are served where they lie, but WhiteNoise warns of a collection that is missing.
         Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
         if load_demo and not apps.get_model("modelperf", "Machine").objects.exists():
-            call_command("load_demo")
+            call_command("load_demo", stdout=told)
+        return told.getvalue().strip()
     finally:
         connection.close()
 

@@ -80,4 +80,4 @@ class Command(BaseCommand):
         self.stdout.write(f"Login:    {loaded.login.username}")
         self.stdout.write(f"Password: {loaded.login.password}")
         self.stdout.write(f"API key:  {loaded.login.api_key}")
-        self.stdout.write("Both are shown this once.")
+        self.stdout.write("Shown only this once; the key has all scopes.")
