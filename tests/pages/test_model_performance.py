@@ -416,7 +416,7 @@ def test_table_has_the_judged_metric_second_and_a_short_window(logged_in: Client
 
     assert re.search(r"Window, UTC</th><th[^>]*>R²</th>", html)
     last = worlds.midnight() - timedelta(days=1)
-    assert f">{last.day} {last:%b %y}</span>" in html
+    assert f">{last.day} {last:%b %y} <span" in html
 
 
 def test_page_shows_confusion_counts_of_a_classifier(logged_in: Client) -> None:
