@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from modelperf.models import (
     Alert,
@@ -272,3 +273,17 @@ def test_the_largest_legal_values_are_judged_and_checked(model: ModelVersion) ->
     assert checked.verdict == last.verdict
     report = trend.trend(machine=model.machine, model_type="baseline", days=3660)
     assert report.trend_direction in {"stable", "improving", "degrading"}
+
+
+def test_a_batch_of_new_evaluations_goes_straight_into_the_table(model: ModelVersion) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        metrics.record_batch(evaluations=series(model, noisy(1, 5)), by="a")
+    assert not [query for query in captured if "incoming_metrics" in query["sql"]]
+
+
+def test_a_repeated_evaluation_is_not_judged_again(model: ModelVersion) -> None:
+    for sent in series(model, noisy(1, 5)):
+        metrics.record(evaluation=sent, by="a")
+    before = DriftState.objects.get().judged_at
+    metrics.record(evaluation=series(model, noisy(1, 5))[2], by="a")
+    assert DriftState.objects.get().judged_at == before
