@@ -49,7 +49,8 @@ def store(
 
 def store_one(row: Row, subject: Subject) -> Stored:
     """Store a row; a new one with its latest row and its mark on the drift state at once."""
-    if metrics_store.insert(row, beside=metrics_store.stale_statement({subject: row.rank})):
+    sql, params = metrics_store.stale_statement({subject: row.rank})
+    if metrics_store.insert(row, beside=(f"{sql} AND EXISTS (SELECT FROM stored)", params)):
         return _created(row)
     stored = correct(row, metrics_store.existing([row])[key(row)])
     if stored.status == "revised":

@@ -106,7 +106,8 @@ def lock_series(model_ids: Collection[uuid.UUID]) -> None:
 def insert(row: Row, *, beside: tuple[str, list[Any]] = ("SELECT 1", [])) -> bool:
     """Store one evaluation, and its latest row where it is the newest; False if it was there.
 
-    `beside` is a statement and its parameters that goes to the server with it, in one round trip.
+    `beside` is a statement and its parameters that goes to the server with it, in one round trip;
+    it finds the row as `stored` where it is new.
     """
     statement, params = beside
     sql = _INSERT.format(beside=statement)
