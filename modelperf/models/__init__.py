@@ -2,7 +2,8 @@
 
 from modelperf.models.ab_tests import ABTest
 from modelperf.models.access import ApiKey
-from modelperf.models.alerts import Alert
+from modelperf.models.alerts import Alert, AlertMember
+from modelperf.models.checks import CheckRun, StoredVerdict
 from modelperf.models.drift import DriftState, Policy
 from modelperf.models.metrics import (
     CONFUSION_COUNTS,
@@ -21,7 +22,9 @@ __all__ = [
     "ABTest",
     "ActiveABTest",
     "Alert",
+    "AlertMember",
     "ApiKey",
+    "CheckRun",
     "DriftState",
     "LatestModelPerformance",
     "LatestPerformance",
@@ -31,6 +34,7 @@ __all__ = [
     "ModelVersion",
     "Policy",
     "Series",
+    "StoredVerdict",
     "TrainingRun",
     "UnresolvedAlert",
 ]

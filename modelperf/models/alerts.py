@@ -168,3 +168,47 @@ class Alert(AlertFields):
 
     def __str__(self) -> str:
         return self.alert_message
+
+
+class AlertMemberQuerySet(models.QuerySet["AlertMember"]):
+    """Reads of the members of fleet alerts."""
+
+    def present(self) -> AlertMemberQuerySet:
+        """Keep the members that have not left."""
+        return self.filter(left_at__isnull=True)
+
+
+class AlertMember(models.Model):
+    """A machine among those that a fleet alert is about; it leaves when it is well again."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7)
+    alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="members")
+    machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="+")
+    model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
+    condition_key = models.CharField(max_length=255)
+    details = models.JSONField(default=dict)
+    joined_at = models.DateTimeField()
+    left_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager[AlertMember]] = AlertMemberQuerySet.as_manager()
+
+    class Meta:
+        db_table = "model_alert_members"
+        ordering: ClassVar = ["joined_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(name="model_alert_members_once", fields=["alert", "machine"]),
+            models.CheckConstraint(
+                name="model_alert_members_order",
+                condition=Q(left_at__isnull=True) | Q(left_at__gte=models.F("joined_at")),
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["condition_key"],
+                name="model_alert_members_present",
+                condition=Q(left_at__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.machine_id} in {self.alert_id}"

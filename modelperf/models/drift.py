@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from modelperf.models.checks import StoredVerdict
 from modelperf.models.keys import uuid7
 from modelperf.models.registry import MODEL_TYPE_LENGTH, MODEL_TYPE_PATTERN, ModelVersion
 from modelperf.stats.results import MetricKind, Status
@@ -67,6 +68,14 @@ class DriftState(models.Model):
     last_evaluation_start = models.DateTimeField()
     is_stale = models.BooleanField(default=False)
     judged_at = models.DateTimeField()
+    stored_verdict = models.ForeignKey(
+        StoredVerdict,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        help_text="Where the newest verdict is stored for good, if it is",
+    )
 
     class Meta:
         db_table = "model_drift_states"

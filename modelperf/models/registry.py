@@ -66,6 +66,12 @@ class Series(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7)
     machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="series")
     model_type = models.CharField(max_length=MODEL_TYPE_LENGTH)
+    check_id = models.UUIDField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The check that reads the series; whoever changes its evaluations takes it away",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
