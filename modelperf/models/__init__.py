@@ -12,6 +12,7 @@ from modelperf.models.metrics import (
     MetricRevision,
     ModelPerformanceMetric,
 )
+from modelperf.models.profiles import FeatureReference, WindowProfile
 from modelperf.models.registry import Machine, ModelVersion, Series
 from modelperf.models.training import TrainingRun
 from modelperf.models.views import ActiveABTest, LatestModelPerformance, UnresolvedAlert
@@ -26,6 +27,7 @@ __all__ = [
     "ApiKey",
     "CheckRun",
     "DriftState",
+    "FeatureReference",
     "LatestModelPerformance",
     "LatestPerformance",
     "Machine",
@@ -37,4 +39,5 @@ __all__ = [
     "StoredVerdict",
     "TrainingRun",
     "UnresolvedAlert",
+    "WindowProfile",
 ]
