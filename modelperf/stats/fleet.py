@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,91 @@ from numpy.typing import ArrayLike, NDArray
 FEWEST_BEFORE = 10
 FEWEST_AFTER = 4
 _SHORTEST = FEWEST_BEFORE + FEWEST_AFTER + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOff:
+    """How small a p must be in one run of the check, so that few of its alerts are false.
+
+    Parameters
+    ----------
+    n_judged : int
+        Series the run judged, ``m``.
+    n_rejected : int
+        How many of them were rejected together, ``k``.
+    """
+
+    n_judged: int
+    n_rejected: int = 0
+
+    def of(self, q: float) -> float:
+        """Return ``q max(k, 1)/m``: the largest p that is rejected where `q` is allowed.
+
+        Where nothing was judged yet, `q` itself.
+        """
+        return q * max(self.n_rejected, 1) / max(self.n_judged, 1)
+
+
+def cut_off(p_values: ArrayLike, q: ArrayLike = 0.05) -> CutOff:
+    """Control the share of false alerts among all alerts of one run.
+
+    Parameters
+    ----------
+    p_values : array_like, shape (series,)
+        p of each series at its newest evaluation (`tail_p_value`); NaN where it was not judged.
+    q : array_like, scalar or shape (series,)
+        Share of false alerts that is allowed, above 0 and at most 1; series whose policies allow
+        more weigh more.
+
+    Returns
+    -------
+    CutOff
+        ``k`` is the largest number of series with ``p/q <= k/m``; exactly those with
+        ``p <= CutOff.of(q)`` are rejected (none where ``k`` is 0 and no p is that small).
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or a `q` is out of range.
+
+    Notes
+    -----
+    Benjamini & Hochberg (1995), Journal of the Royal Statistical Society B 57, 289-300; with
+    unequal `q` the weighted form of Genovese, Roeder & Wasserman (2006), Biometrika 93, 509-524,
+    its weights being ``q`` over the mean of all ``q``. The rate holds for each run by itself.
+    """
+    p = np.asarray(p_values, float)
+    allowed = np.asarray(q, float)
+    if p.ndim != 1 or allowed.shape not in ((), p.shape):
+        raise ValueError("cut_off takes one p per series, and one q or one q per series")
+    if not ((allowed > 0) & (allowed <= 1)).all():
+        raise ValueError("q lies above 0 and is at most 1")
+    ratio = np.sort((p / allowed)[~np.isnan(p)])
+    m = len(ratio)
+    within = np.flatnonzero(ratio * m <= np.arange(1, m + 1))
+    return CutOff(n_judged=m, n_rejected=int(within[-1]) + 1 if len(within) else 0)
+
+
+def q_values(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Return the smallest `q` at which each series would be rejected (adjusted p).
+
+    Parameters
+    ----------
+    p_values : array_like, shape (series,)
+        p of each series; NaN where it was not judged.
+
+    Returns
+    -------
+    ndarray of float64, shape (series,)
+        At least p, at most 1, in the order of p; NaN where p is.
+    """
+    p = np.asarray(p_values, float)
+    adjusted = np.full(p.shape, np.nan)
+    judged = np.flatnonzero(~np.isnan(p))
+    order = judged[np.argsort(p[judged], kind="stable")]
+    scaled = p[order] * (len(order) / np.arange(1, len(order) + 1))
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return adjusted
 
 
 def tail_p_value(z: ArrayLike, n_evaluations: ArrayLike) -> NDArray[np.float64]:
