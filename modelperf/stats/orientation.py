@@ -75,6 +75,37 @@ def orient(values: ArrayLike, sample_counts: ArrayLike, kind: MetricKind) -> Flo
             return values.copy()
 
 
+def metric_value(oriented: ArrayLike, sample_counts: ArrayLike, kind: MetricKind) -> Floats:
+    """Map oriented values back to the metric's own unit.
+
+    Parameters
+    ----------
+    oriented : array_like, shape (..., evaluations)
+        Values on the scale of `orient`; NaN where missing.
+    sample_counts : array_like, same shape
+        Rows behind each value, 0 where not reported; used by proportions alone.
+    kind : MetricKind
+        How the metric is read.
+
+    Returns
+    -------
+    ndarray of float64, same shape
+        The inverse of `orient` (up to its floor under losses of zero); proportions lie in [0, 1].
+    """
+    oriented = np.asarray(oriented, float)
+    match kind:
+        case MetricKind.R_SQUARED:
+            return np.asarray(1.0 - np.exp(-oriented))
+        case MetricKind.LOSS:
+            return np.exp(-oriented)
+        case MetricKind.PROPORTION:
+            return _share(oriented, np.asarray(sample_counts, float))
+        case MetricKind.LOWER:
+            return -oriented
+        case _:
+            return oriented.copy()
+
+
 def level(values: Floats, weights: Floats, kind: MetricKind) -> float:
     """Return the robust mean level of some evaluations on the metric's own scale.
 
@@ -162,6 +193,13 @@ def _arcsine(share: Floats, counts: Floats) -> Floats:
     n = np.where(reported, counts, 1.0)
     anscombe = (share * n + 0.375) / (n + 0.75)
     return np.asarray(np.arcsin(np.sqrt(np.where(reported, anscombe, share))))
+
+
+def _share(oriented: Floats, counts: Floats) -> Floats:
+    share = np.sin(np.clip(oriented, 0.0, np.pi / 2)) ** 2
+    n = np.where(counts > 0, counts, 1.0)
+    share = np.where(counts > 0, (share * (n + 0.75) - 0.375) / n, share)
+    return np.asarray(np.clip(share, 0.0, 1.0))
 
 
 def _mean_loss(loss: Floats, weights: Floats) -> float:
