@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from modelperf.admin.base import ObjectForm, ServiceAdmin, actor
 from modelperf.models import Policy
-from modelperf.services import drift
+from modelperf.services import policies
 from modelperf.stats.results import MetricKind
 
 
@@ -71,5 +71,5 @@ class PolicyAdmin(ServiceAdmin):
         """Write through the service."""
         values = dict(form.cleaned_data)
         values.pop("model_type", None)
-        policy = drift.set_policy(model_type=obj.model_type, values=values, by=actor(request))
+        policy = policies.set_policy(model_type=obj.model_type, values=values, by=actor(request))
         obj.pk = policy.pk

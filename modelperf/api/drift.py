@@ -12,7 +12,7 @@ from modelperf.api.authentication import ADMIN, WRITE
 from modelperf.api.base import Endpoint, Rows, call, rows
 from modelperf.api.parameters import ModelType
 from modelperf.models import Policy
-from modelperf.services import drift
+from modelperf.services import drift, policies
 from modelperf.services.drift import Checked
 
 MetricName = Annotated[str, Meta(max_length=100)]
@@ -106,6 +106,6 @@ class Policies(Endpoint):
     def update(self, given: PolicyValues, model_type: str) -> Policy:
         """Set the policy of a model type; evaluations are judged by it from now on."""
         self.refuse_limited("set policies")
-        return drift.set_policy(
+        return policies.set_policy(
             model_type=model_type, values=msgspec.structs.asdict(given), by=self.actor
         )

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from modelperf.demo.load import DemoError
 from modelperf.demo.meters import MODEL_TYPE
 from modelperf.models import ModelPerformanceMetric, TrainingRun
-from modelperf.services.trend import policy_of
+from modelperf.services.policies import policy_of
 from modelperf.stats.fold import judge
 
 METRIC = "nmbe"
@@ -46,7 +46,7 @@ class Recorded:
 def episodes(run: TrainingRun) -> list[Episode]:
     """Return the stretches on which a version was judged degraded, from its stored verdicts."""
     rows = recorded(run)
-    rules = policy_of(MODEL_TYPE).rules(METRIC)
+    rules = policy_of(machine_id=run.machine_id, model_type=MODEL_TYPE).rules(METRIC)
     if rules is None:
         return []
     values, counts = [row.value for row in rows], [row.count for row in rows]

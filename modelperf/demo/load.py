@@ -14,7 +14,7 @@ from modelperf.demo.evaluation import evaluate, evaluated_days, shown_days
 from modelperf.demo.meters import METERS, MODEL_TYPE, Meter
 from modelperf.demo.readings import Day, midnight
 from modelperf.models import Machine, ModelVersion, Policy
-from modelperf.services import ab_tests, drift, metrics, registry, training
+from modelperf.services import ab_tests, metrics, policies, registry, training
 
 BY = "demo"
 # Bias is judged from 5 % on: what ASHRAE Guideline 14 tolerates in a calibrated model's NMBE.
@@ -63,7 +63,7 @@ def load(*, step: Step, now: datetime | None = None) -> Loaded | None:
         if is_loaded():
             return None
         if not Policy.objects.filter(model_type=MODEL_TYPE).exists():
-            drift.set_policy(model_type=MODEL_TYPE, values=POLICY, by=BY)
+            policies.set_policy(model_type=MODEL_TYPE, values=POLICY, by=BY)
         shifts = {meter.key: _shift_weeks(meter, now or timezone.now()) for meter in METERS}
         first = {meter: _first_version(meter, shifts[meter.key], step) for meter in METERS}
         for meter, model in first.items():

@@ -4,7 +4,7 @@ from modelperf.models.ab_tests import ABTest
 from modelperf.models.access import ApiKey
 from modelperf.models.alerts import Alert, AlertMember
 from modelperf.models.checks import CheckRun, StoredVerdict
-from modelperf.models.drift import DriftState, Policy
+from modelperf.models.drift import DriftState
 from modelperf.models.metrics import (
     CONFUSION_COUNTS,
     REGISTERED_METRICS,
@@ -12,6 +12,7 @@ from modelperf.models.metrics import (
     MetricRevision,
     ModelPerformanceMetric,
 )
+from modelperf.models.policies import Policy
 from modelperf.models.profiles import FeatureReference, WindowProfile
 from modelperf.models.registry import Machine, ModelVersion, Series
 from modelperf.models.training import TrainingRun

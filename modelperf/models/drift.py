@@ -1,4 +1,4 @@
-"""How series are judged, and where the judgement of each model version stands."""
+"""Where the judgement of each model version stands."""
 
 from __future__ import annotations
 
@@ -8,45 +8,8 @@ from django.db import models
 from django.db.models import Q
 
 from modelperf.models.checks import StoredVerdict
-from modelperf.models.keys import uuid7
-from modelperf.models.registry import MODEL_TYPE_LENGTH, MODEL_TYPE_PATTERN, ModelVersion
-from modelperf.stats.results import MetricKind, Status
-
-
-class Policy(models.Model):
-    """How the series of one model type are judged. A type without a row has the defaults."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7)
-    model_type = models.CharField(max_length=MODEL_TYPE_LENGTH, unique=True)
-    primary_metric = models.CharField(max_length=100, blank=True, default="")
-    directions = models.JSONField(
-        default=dict, blank=True, help_text="Kind of each custom metric: " + ", ".join(MetricKind)
-    )
-    min_effect = models.FloatField(default=0.02)
-    limit_value = models.FloatField(null=True, blank=True)
-    clear_value = models.FloatField(null=True, blank=True)
-    expected_cadence_seconds = models.PositiveIntegerField(null=True, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    class Meta:
-        db_table = "model_policies"
-        verbose_name_plural = "policies"
-        ordering: ClassVar = ["model_type"]
-        constraints: ClassVar = [
-            models.CheckConstraint(
-                name="model_policies_type_slug", condition=Q(model_type__regex=MODEL_TYPE_PATTERN)
-            ),
-            models.CheckConstraint(
-                name="model_policies_min_effect", condition=Q(min_effect__gte=0)
-            ),
-            models.CheckConstraint(
-                name="model_policies_clear_needs_limit",
-                condition=Q(clear_value__isnull=True) | Q(limit_value__isnull=False),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.model_type
+from modelperf.models.registry import ModelVersion
+from modelperf.stats.results import Status
 
 
 class DriftState(models.Model):

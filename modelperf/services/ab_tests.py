@@ -15,7 +15,7 @@ from modelperf.models import ABTest, Machine, ModelPerformanceMetric, ModelVersi
 from modelperf.services import metrics_store, registry
 from modelperf.services.ab_tests_evidence import MIN_PAIRS, compare, evidence_document, winner
 from modelperf.services.errors import ConflictError, InvalidError
-from modelperf.services.trend import policy_of
+from modelperf.services.policies import policy_of
 
 SHORTEST_TEST_HOURS: Final = 0.1
 LONGEST_TEST_HOURS: Final = 24 * 366
@@ -150,7 +150,7 @@ def results(*, test: ABTest) -> Results:
     """Return where a test stands: as stored once it is over, computed and not stored before."""
     if test.test_status == ABTest.Status.COMPLETED and test.evidence:
         return _results(test, test.evidence, test.model_a_metrics, test.model_b_metrics, ended=True)
-    comparison = compare(test, policy_of(test.model_type))
+    comparison = compare(test, policy_of(machine_id=test.machine_id, model_type=test.model_type))
     return _results(
         test,
         evidence_document(comparison),
@@ -276,7 +276,7 @@ def _running(test: ABTest) -> ABTest:
 
 
 def _complete(test: ABTest) -> ABTest:
-    comparison = compare(test, policy_of(test.model_type))
+    comparison = compare(test, policy_of(machine_id=test.machine_id, model_type=test.model_type))
     outcome = comparison.evidence.outcome.value
     test.test_status = ABTest.Status.COMPLETED
     test.evidence = evidence_document(comparison)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from modelperf.models import ABTest, ModelPerformanceMetric
-from modelperf.services.drift_rules import PolicyValues
+from modelperf.services.policies import PolicyValues
 from modelperf.stats import sequential
 from modelperf.stats.evidence import Evidence, Outcome
 from modelperf.stats.results import MetricKind

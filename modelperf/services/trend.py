@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from django.utils import timezone
 
-from modelperf.models import Machine, ModelPerformanceMetric, ModelVersion, Policy
+from modelperf.models import Machine, ModelPerformanceMetric, ModelVersion
 from modelperf.models.metrics import CONFUSION_COUNTS, REGISTERED_METRICS
-from modelperf.services.drift_rules import PolicyValues, policy_values
 from modelperf.services.errors import InvalidError, NotFoundError
+from modelperf.services.policies import PolicyValues, policy_of
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
 from modelperf.stats.trend import Direction, Trend
 from modelperf.stats.trend import trend as fit_trend
@@ -84,7 +84,7 @@ def trend(
         raise NotFoundError("No metrics found for this period")
     version = _judged_version(machine, model_type, rows)
     judged = [row for row in rows if row["model_version"] == version]
-    policy = policy_of(model_type)
+    policy = policy_of(machine_id=machine.pk, model_type=model_type)
     chosen = _metric(metric, rows, judged, policy)
     fitted = _fit(judged, chosen, policy)
     return TrendReport(
@@ -103,12 +103,6 @@ def trend(
         n_evaluations=len(judged),
         insufficient_data=fitted.insufficient_data if fitted else True,
     )
-
-
-def policy_of(model_type: str) -> PolicyValues:
-    """Return the policy of a model type, or the defaults."""
-    policy = Policy.objects.filter(model_type=model_type).first()
-    return PolicyValues() if policy is None else policy_values(policy)
 
 
 def _rows(machine: Machine, model_type: str, days: int) -> list[dict[str, Any]]:

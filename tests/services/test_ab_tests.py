@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from modelperf.models import ABTest, ModelVersion
-from modelperf.services import ab_tests, drift, metrics
+from modelperf.services import ab_tests, metrics, policies
 from modelperf.services.errors import ConflictError, InvalidError
 from tests.factories import ModelVersionFactory
 from tests.services.builders import START, noisy, series
@@ -159,7 +159,7 @@ def test_results_without_data_are_undecided_then_without_winner(
 def test_results_of_a_metric_aiming_at_zero_compare_a_loss(
     versions: tuple[ModelVersion, ModelVersion],
 ) -> None:
-    drift.set_policy(model_type="baseline", values={"primary_metric": "nmbe"}, by="a")
+    policies.set_policy(model_type="baseline", values={"primary_metric": "nmbe"}, by="a")
     test = begin(versions).test
     for model in versions:
         sent = series(model, noisy(1, 12))

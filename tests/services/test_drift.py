@@ -14,7 +14,7 @@ from modelperf.models import (
     ModelVersion,
     Policy,
 )
-from modelperf.services import drift, metrics
+from modelperf.services import drift, metrics, policies
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import InvalidError, NotFoundError
 from tests.factories import ModelVersionFactory
@@ -95,7 +95,7 @@ def test_collapse_is_critical_at_once(model: ModelVersion) -> None:
 
 
 def test_limit_opens_and_clears_beside_the_change_point(model: ModelVersion) -> None:
-    drift.set_policy(model_type="baseline", values={"limit_value": 2.0, "clear_value": 1.8}, by="a")
+    policies.set_policy(model_type="baseline", values={"limit_value": 2.0, "clear_value": 1.8}, by="a")
     for sent in series(model, [1.0, 2.5, 2.5, 2.5]):
         last = metrics.record(evaluation=sent, by="a")
     alert = Alert.objects.get()
@@ -114,7 +114,7 @@ def test_limit_opens_and_clears_beside_the_change_point(model: ModelVersion) -> 
 def test_set_policy_changes_what_is_judged_next(model: ModelVersion) -> None:
     metrics.record_batch(evaluations=series(model, noisy(1, 60, fall_at=45)), by="a")
     assert drift.check(model=model, by="a").drift_detected
-    drift.set_policy(model_type="baseline", values={"min_effect": 5.0}, by="a")
+    policies.set_policy(model_type="baseline", values={"min_effect": 5.0}, by="a")
     assert not drift.check(model=model, by="a").drift_detected
     assert not Alert.objects.unresolved().exists()
     assert DriftState.objects.get().rules["min_effect"] == 5.0
@@ -136,14 +136,14 @@ def test_set_policy_changes_what_is_judged_next(model: ModelVersion) -> None:
 )
 def test_set_policy_refuses_wrong_values(values: dict[str, Any]) -> None:
     with pytest.raises(InvalidError):
-        drift.set_policy(model_type="baseline", values=values, by="a")
+        policies.set_policy(model_type="baseline", values=values, by="a")
     assert not Policy.objects.exists()
 
 
 @pytest.mark.parametrize("model_type", ["", "x" * 51, "a b", "<b>"])
 def test_set_policy_refuses_a_model_type_that_is_no_slug(model_type: str) -> None:
     with pytest.raises(InvalidError):
-        drift.set_policy(model_type=model_type, values={}, by="a")
+        policies.set_policy(model_type=model_type, values={}, by="a")
 
 
 def test_recommendation_has_a_sentence_for_every_status() -> None:
@@ -173,7 +173,7 @@ def test_a_change_further_back_than_the_window_keeps_its_dates(model: ModelVersi
 
 def test_every_judged_evaluation_has_the_verdict_of_its_own_prefix(model: ModelVersion) -> None:
     twin = ModelVersionFactory.create(is_active=True)
-    drift.set_policy(
+    policies.set_policy(
         model_type="baseline", values={"primary_metric": "mae", "limit_value": 1.45}, by="a"
     )
     values = noisy(1, 60, fall_at=45)
@@ -206,7 +206,7 @@ def test_every_judged_evaluation_has_the_verdict_of_its_own_prefix(model: ModelV
 def test_what_is_over_before_thirty_evaluations_is_resolved_one_by_one_too(
     model: ModelVersion, values: list[float]
 ) -> None:
-    drift.set_policy(
+    policies.set_policy(
         model_type="baseline", values={"primary_metric": "mae", "limit_value": 20.0}, by="a"
     )
     for sent in series(model, values):
@@ -244,7 +244,7 @@ def test_set_policy_by_many_at_once_stores_one_policy() -> None:
     metrics_ = ["mae", "rmse", "mape", "r_squared"]
     answers = at_once(
         8,
-        lambda n: drift.set_policy(
+        lambda n: policies.set_policy(
             model_type="baseline", values={"primary_metric": metrics_[n % 4]}, by=f"user:{n}"
         ),
     )

@@ -10,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from modelperf.models import Alert, DriftState, LatestModelPerformance, ModelVersion
-from modelperf.services import drift, metrics
+from modelperf.services import drift, metrics, policies
 from modelperf.services.metrics import Evaluation
 from tests.factories import ModelVersionFactory
 from tests.services.builders import evaluation, noisy, series
@@ -29,7 +29,7 @@ def models() -> list[ModelVersion]:
     """Return a series that degrades, one that recovers, a short one that collapses and is back
     under its limit before it has thirty evaluations, and a challenger.
     """
-    drift.set_policy(
+    policies.set_policy(
         model_type="baseline", values={"primary_metric": "mae", "limit_value": 5.0}, by="a"
     )
     active = [ModelVersionFactory.create(is_active=True) for _ in range(3)]

@@ -8,10 +8,11 @@ import pytest
 from django.utils import timezone
 
 from modelperf.models import ModelVersion
-from modelperf.services import drift, metrics
+from modelperf.services import metrics, policies
 from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.services.metrics import Evaluation
-from modelperf.services.trend import policy_of, trend
+from modelperf.services.policies import policy_of
+from modelperf.services.trend import trend
 from tests.factories import ModelVersionFactory
 from tests.services.builders import noisy
 
@@ -87,7 +88,7 @@ def test_trend_of_a_metric_without_direction_has_rows_but_no_rate(model: ModelVe
     record_days(model, [{"oddity": float(day)} for day in range(20)])
     report = trend(machine=model.machine, model_type="baseline")
     assert (len(report.rows), report.metric, report.degradation_rate) == (20, None, None)
-    drift.set_policy(model_type="baseline", values={"directions": {"oddity": "lower"}}, by="a")
+    policies.set_policy(model_type="baseline", values={"directions": {"oddity": "lower"}}, by="a")
     report = trend(machine=model.machine, model_type="baseline")
     assert (report.metric, report.trend_direction) == ("oddity", "degrading")
 
@@ -110,6 +111,6 @@ def test_trend_of_a_metric_nobody_reported_names_those_there_are(model: ModelVer
 
 
 def test_policy_of_a_type_is_its_row_or_the_defaults(db: None) -> None:
-    assert policy_of("baseline").min_effect == 0.02
-    drift.set_policy(model_type="baseline", values={"min_effect": 0.1}, by="a")
-    assert policy_of("baseline").min_effect == 0.1
+    assert policy_of(machine_id=None, model_type="baseline").min_effect == 0.02
+    policies.set_policy(model_type="baseline", values={"min_effect": 0.1}, by="a")
+    assert policy_of(machine_id=None, model_type="baseline").min_effect == 0.1

@@ -1,0 +1,99 @@
+"""How series are judged and where their trainings take data from: settings that inherit."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from modelperf.models.keys import uuid7
+from modelperf.models.registry import MODEL_TYPE_LENGTH, MODEL_TYPE_PATTERN, Machine
+from modelperf.stats.results import MetricKind
+
+
+def _check(setting: str, says: str, condition: Q) -> models.CheckConstraint:
+    """Return the constraint on a setting where it is set; its code names the setting."""
+    return models.CheckConstraint(
+        name=f"model_policies_{setting}",
+        condition=Q(**{f"{setting}__isnull": True}) | condition,
+        violation_error_code=setting,
+        violation_error_message=f"{setting} {says}.",
+    )
+
+
+class Policy(models.Model):
+    """Settings of one model type, or of one machine's series of it.
+
+    A setting that is null is inherited: a machine's from its type's row, a type's from the
+    defaults, which stand in `services.policies.PolicyValues` and nowhere else.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7)
+    model_type = models.CharField(max_length=MODEL_TYPE_LENGTH)
+    machine = models.ForeignKey(
+        Machine, on_delete=models.PROTECT, related_name="policies", null=True, blank=True
+    )
+    primary_metric = models.CharField(max_length=100, null=True, blank=True)  # noqa: DJ001  null inherits
+    directions = models.JSONField(
+        null=True, blank=True, help_text="Kind of each custom metric: " + ", ".join(MetricKind)
+    )
+    min_effect = models.FloatField(null=True, blank=True)
+    limit_value = models.FloatField(null=True, blank=True)
+    clear_value = models.FloatField(null=True, blank=True)
+    limit_hits = models.PositiveIntegerField(null=True, blank=True)
+    limit_windows = models.PositiveIntegerField(null=True, blank=True)
+    q = models.FloatField("false discovery rate", null=True, blank=True)
+    min_evaluations = models.PositiveIntegerField(null=True, blank=True)
+    label_delay_seconds = models.PositiveIntegerField(null=True, blank=True)
+    expected_cadence_seconds = models.PositiveIntegerField(null=True, blank=True)
+    alert_on_outlier = models.BooleanField(null=True, blank=True)
+    season = models.JSONField(null=True, blank=True)
+    fleet_alert_machines = models.PositiveIntegerField(null=True, blank=True)
+    fleet_alert_share = models.FloatField(null=True, blank=True)
+    training_source = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        db_table = "model_policies"
+        verbose_name_plural = "policies"
+        ordering: ClassVar = ["model_type", F("machine__name").asc(nulls_first=True)]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                name="model_policies_one_a_type",
+                fields=["model_type"],
+                condition=Q(machine__isnull=True),
+            ),
+            models.UniqueConstraint(
+                name="model_policies_one_a_series",
+                fields=["machine", "model_type"],
+                condition=Q(machine__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="model_policies_type_slug", condition=Q(model_type__regex=MODEL_TYPE_PATTERN)
+            ),
+            _check("min_effect", "is not negative", Q(min_effect__gte=0)),
+            # A machine's limit may be its type's.
+            _check(
+                "clear_value",
+                "needs a limit_value",
+                Q(limit_value__isnull=False) | Q(machine__isnull=False),
+            ),
+            _check("limit_hits", "lies between 1 and 100", Q(limit_hits__range=(1, 100))),
+            _check("limit_windows", "lies between 1 and 100", Q(limit_windows__range=(1, 100))),
+            _check("q", "is above 0 and at most 0.2", Q(q__gt=0, q__lte=0.2)),
+            _check(
+                "min_evaluations", "lies between 15 and 400", Q(min_evaluations__range=(15, 400))
+            ),
+            _check("label_delay_seconds", "is not negative", Q(label_delay_seconds__gte=0)),
+            _check("expected_cadence_seconds", "is positive", Q(expected_cadence_seconds__gte=1)),
+            _check("fleet_alert_machines", "is at least 2", Q(fleet_alert_machines__gte=2)),
+            _check(
+                "fleet_alert_share",
+                "is above 0 and at most 1",
+                Q(fleet_alert_share__gt=0, fleet_alert_share__lte=1),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.model_type if self.machine is None else f"{self.model_type} · {self.machine}"
