@@ -7,6 +7,7 @@ weights and winsorising, and by an allowance for autocorrelation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
 from modelperf.stats.order_statistics import row_quantile
 from modelperf.stats.tails import z_from_t
-from modelperf.stats.weights import fitted_weights
+from modelperf.stats.weights import counts_vary, fitted_weights
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -23,6 +24,7 @@ Ints = NDArray[np.intp]
 REACH = 2.0
 RANGE_CRITICAL = 7.35
 _ROUNDING = 1e-12
+_CLEAN = 1e-10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +60,12 @@ class Standardised:
     """Series ready to be split, all (series, evaluations), zero at padding.
 
     ``x`` is sqrt(weight) times the winsorised deviation from the weighted mean, ``weight`` the
-    weights, ``n`` the evaluations per series, ``variance_floor`` the square of the resolution.
+    weights (None where all are 1), ``n`` the evaluations per series, ``variance_floor`` the square
+    of the resolution.
     """
 
     x: Floats
-    weight: Floats
+    weight: Floats | None
     n: Ints
     variance_floor: Floats
 
@@ -108,23 +111,78 @@ def scan(
     counts = np.zeros_like(y) if sample_counts is None else np.asarray(sample_counts, float)
     if y.ndim != 2 or y.shape != counts.shape:
         raise ValueError("scan takes two blocks of shape (series, evaluations)")
-    with np.errstate(over="ignore", invalid="ignore"):
-        ready = standardise(*_packed(y, counts), reach)
-        contrast = _contrast(ready, fewest_before, fewest_after)
-        total = _row_sums(ready.x * ready.x)
-        fall, rise = (_side(ready, contrast, total, sign) for sign in (1.0, -1.0))
-    return Scan(fall=fall, rise=rise, n=ready.n)
+    fewest = (fewest_before, fewest_after)
+    fall, rise = best_splits(*_packed(y, counts), signs=(1, -1), fewest=fewest, reach=reach)
+    return Scan(fall=fall, rise=rise, n=np.count_nonzero(~np.isnan(y), axis=1))
 
 
-def standardise(oriented: Floats, sample_counts: Floats, reach: float = REACH) -> Standardised:
+def best_splits(
+    oriented: Floats,
+    sample_counts: Floats | None,
+    *,
+    signs: Sequence[int] = (1,),
+    fewest: tuple[int, int] = (FEWEST_BEFORE, FEWEST_AFTER),
+    reach: float = REACH,
+) -> list[Side]:
+    """Return the best split of each series in the asked directions, as `scan` defines it.
+
+    Parameters
+    ----------
+    oriented : ndarray, shape (series, evaluations)
+        Values, padded with NaN on the right only.
+    sample_counts : ndarray, same shape, or None
+        Rows behind each value; None where they are constant in each series.
+    signs : sequence of int
+        1 for falls, -1 for rises.
+    fewest : tuple of int
+        Evaluations that must lie before and after a split.
+    reach : float
+        Robust standard deviations at which values are winsorised.
+
+    Returns
+    -------
+    list of Side
+        One for each sign.
+
+    Notes
+    -----
+    Series are taken with weights or without by their own counts alone, so that each has the same
+    statistics bit by bit whatever stands beside it.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if sample_counts is None:
+            return _sides(standardise(oriented, None, reach), signs, fewest)
+        varying = counts_vary(oriented, sample_counts)
+        if varying.all():
+            return _sides(standardise(oriented, sample_counts, reach), signs, fewest)
+        even = _sides(standardise(oriented[~varying], None, reach), signs, fewest)
+        if not varying.any():
+            return even
+        ready = standardise(oriented[varying], sample_counts[varying], reach)
+        uneven = _sides(ready, signs, fewest)
+        return [_merged(varying, *pair) for pair in zip(uneven, even, strict=True)]
+
+
+def _merged(first: NDArray[np.bool_], yes: Side, no: Side) -> Side:
+    """Put two parts of a block together again."""
+    z, phi = np.empty(len(first)), np.empty(len(first))
+    split = np.empty(len(first), np.intp)
+    for rows, part in ((first, yes), (~first, no)):
+        z[rows], split[rows], phi[rows] = part.z, part.split, part.phi
+    return Side(z=z, split=split, phi=phi)
+
+
+def standardise(
+    oriented: Floats, sample_counts: Floats | None, reach: float = REACH
+) -> Standardised:
     """Weight, winsorise and centre a block of series that is padded on the right only.
 
     Parameters
     ----------
     oriented : ndarray, shape (series, evaluations)
         Values, NaN at the padding.
-    sample_counts : ndarray, same shape
-        Rows behind each value; 0 where not reported.
+    sample_counts : ndarray, same shape, or None
+        Rows behind each value; 0 where not reported. None where they are constant in each series.
     reach : float
         Robust standard deviations at which values are winsorised.
 
@@ -136,19 +194,25 @@ def standardise(oriented: Floats, sample_counts: Floats, reach: float = REACH) -
         deviation of rounding to the smallest gap between two values, and 1e-12 of the median: an
         outlier in a constant series is then one rounding step, not infinitely many.
     """
-    here = ~np.isnan(oriented)
-    n = here.sum(axis=1)[:, None]
+    gone = np.isnan(oriented)
+    n = oriented.shape[1] - np.count_nonzero(gone, axis=1)
+    padded = slice(int(n.min(initial=oriented.shape[1])), None)
     ordered = np.sort(oriented, axis=1)
-    centre = row_quantile(ordered, n, 0.5)
-    weight = fitted_weights(oriented, sample_counts)
-    root = np.sqrt(weight)
-    x = root * (oriented - centre)
+    centre = row_quantile(ordered, n[:, None], 0.5)
+    weight = None if sample_counts is None else fitted_weights(oriented, sample_counts)
+    root = None if weight is None else np.sqrt(weight)
+    x = oriented - centre if root is None else root * (oriented - centre)
     floor = _resolution(ordered, centre)
-    scale = row_quantile(np.sort(np.abs(x), axis=1), n, 0.5) / 0.6745
+    scale = row_quantile(np.sort(np.abs(x), axis=1), n[:, None], 0.5) / 0.6745
     bound = reach * np.maximum(scale, floor)
-    x = np.where(here, np.clip(x, -bound, bound), 0.0)
-    x -= root * (_row_sums(root * x) / np.maximum(_row_sums(weight), _ROUNDING))
-    return Standardised(x=x, weight=weight, n=n[:, 0], variance_floor=floor[:, 0] ** 2)
+    np.clip(x, -bound, bound, out=x)
+    np.copyto(x[:, padded], 0.0, where=gone[:, padded])
+    if weight is None or root is None:
+        x -= _row_sums(x) / np.maximum(n, 1)[:, None]
+        np.copyto(x[:, padded], 0.0, where=gone[:, padded])
+    else:
+        x -= root * (_row_sums(root * x) / np.maximum(_row_sums(weight), _ROUNDING))
+    return Standardised(x=x, weight=weight, n=n, variance_floor=floor[:, 0] ** 2)
 
 
 def change_range(
@@ -173,7 +237,8 @@ def change_range(
         point of the limit ``(1 - exp(-x/2))²``: Hansen (2000), Econometrica 68, 575-603.
     """
     ready = standardise(oriented[None, :], sample_counts[None, :])
-    contrast = _contrast(ready, 1, 1)[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        contrast = _contrast(ready, _sums_before(ready))[0, :-1]
     t, floor = int(ready.n[0]), ready.n[0] * ready.variance_floor[0]
     rest = np.maximum(_row_sums(ready.x * ready.x)[0] - contrast**2, floor)
     if rest[split - 1] <= 0:
@@ -186,54 +251,96 @@ def change_range(
 
 def _resolution(ordered: Floats, centre: Floats) -> Floats:
     """Standard deviation of rounding, per series, from the smallest gap between two values."""
-    gaps = np.diff(ordered, axis=1)
+    gaps = ordered[:, 1:] - ordered[:, :-1]
     gap = np.where(gaps > 0, gaps, np.inf).min(axis=1, keepdims=True, initial=np.inf)
     rounding = np.where(np.isinf(gap), 0.0, gap / np.sqrt(12.0))
     return np.asarray(np.maximum(rounding, _ROUNDING * np.nan_to_num(np.abs(centre))))
 
 
-def _contrast(ready: Standardised, fewest_before: int, fewest_after: int) -> Floats:
-    """Signed sqrt(B) for every split after column 0, 1, ..; NaN where a split is not allowed."""
-    before = np.cumsum(np.sqrt(ready.weight) * ready.x, axis=1)
-    weight_before = np.cumsum(ready.weight, axis=1)
-    total = weight_before[:, -1:]
-    k = np.arange(1, ready.x.shape[1] + 1)
-    allowed = (k >= fewest_before) & (k <= ready.n[:, None] - fewest_after)
-    balance = np.where(allowed, weight_before * (total - weight_before), np.nan)
-    return np.asarray(before * np.sqrt(total / balance))
+def _sums_before(ready: Standardised) -> Floats:
+    """Weighted sums of the deviations up to column 0, 1, .."""
+    moment = ready.x if ready.weight is None else np.sqrt(ready.weight) * ready.x
+    return np.asarray(np.cumsum(moment, axis=1))
 
 
-def _side(ready: Standardised, contrast: Floats, total: Floats, sign: float) -> Side:
-    signed = np.where(np.isnan(contrast), -np.inf, contrast * sign)
-    column = np.argmax(signed, axis=1)
-    best = signed[np.arange(len(column)), column]
-    possible = np.isfinite(best)
-    best = np.where(possible, best, 0.0)
+def _contrast(ready: Standardised, before: Floats) -> Floats:
+    """Signed sqrt(B) for every split after column 0, 1, ..; any value where nothing is after."""
+    if ready.weight is not None:
+        weight_before = np.cumsum(ready.weight, axis=1)
+        total = weight_before[:, -1:]
+        return np.asarray(before * np.sqrt(total / (weight_before * (total - weight_before))))
+    k, n = np.arange(1, before.shape[1] + 1), ready.n[:, None]
+    return np.asarray(before * np.sqrt(n / (k * (n - k))))
+
+
+def _sides(ready: Standardised, signs: Sequence[int], fewest: tuple[int, int]) -> list[Side]:
+    before = _sums_before(ready)
+    contrast = _contrast(ready, before)
+    return [_side(ready, before, contrast, sign, fewest) for sign in signs]
+
+
+def _side(
+    ready: Standardised, before: Floats, contrast: Floats, sign: int, fewest: tuple[int, int]
+) -> Side:
+    column = _best_column(contrast, ready.n, sign, fewest)
+    possible = ready.n >= sum(fewest)
+    rows = np.arange(len(column))
+    best = np.where(possible, sign * contrast[rows, column], 0.0)
+    total = np.vecdot(ready.x, ready.x)
     df = np.maximum(ready.n - 2, 1).astype(float)
-    variance = np.maximum((total[:, 0] - best**2) / df, ready.variance_floor)
+    variance = np.maximum((total - best**2) / df, ready.variance_floor)
     t = best / np.sqrt(np.where(variance > 0, variance, 1.0))
     split = np.where(possible, column + 1, 0)
-    phi = _autocorrelation(ready, split)
+    square, product = _lag_sums(ready, before, total, split)
+    # Of a clean step only rounding is left, and its products say nothing.
+    r1 = np.where(square > _CLEAN * total, product / square, 0.0)
+    phi = np.clip(r1 + (2 + 4 * r1) / np.maximum(ready.n, 1), 0.0, 0.9)
     z = z_from_t(t, df) * np.sqrt((1 - phi) / (1 + phi))
     return Side(z=np.where(possible, z, np.nan), split=split, phi=phi)
 
 
-def _autocorrelation(ready: Standardised, split: Ints) -> Floats:
-    """Return clip(r1 + (2 + 4 r1)/t, 0, .9), r1 of the residuals around the two means."""
-    root = np.sqrt(ready.weight)
-    is_before = np.arange(root.shape[1]) < split[:, None]
-    moment, weight = root * ready.x, ready.weight
-    sum_before = _row_sums(np.where(is_before, moment, 0.0))
+def _best_column(contrast: Floats, n: Ints, sign: int, fewest: tuple[int, int]) -> Ints:
+    """Return the last column before the best split, of those that leave the fewest after it."""
+    width = contrast.shape[1]
+    first = min(fewest[0], width) - 1
+    signed = sign * contrast[:, first:]
+    least = max(first, int(n.min(initial=width)) - fewest[1])
+    too_late = np.arange(least, width) >= n[:, None] - fewest[1]
+    np.copyto(signed[:, least - first :], -np.inf, where=too_late)
+    return np.asarray(np.argmax(signed, axis=1) + first)
+
+
+def _lag_sums(
+    ready: Standardised, before: Floats, total: Floats, split: Ints
+) -> tuple[Floats, Floats]:
+    """Sums of squares and of lag-1 products of the residuals around the means of both parts."""
+    if ready.weight is not None:
+        residual = _residuals(ready, before, split)
+        return np.vecdot(residual, residual), np.vecdot(residual[:, 1:], residual[:, :-1])
+    x, n, rows = ready.x, ready.n, np.arange(len(split))
+    last, k = np.maximum(n - 1, 0), np.maximum(split, 1)
+    after = np.maximum(n - k, 1)
+    step = before[rows, k - 1]
+    mean_before, mean_after = step / k, -step / after
+    square = total - step * mean_before + step * mean_after
+    ends, edge = x[rows, 0], x[rows, k - 1]
+    next_edge = x[rows, np.minimum(k, last)]
+    product = np.vecdot(x[:, 1:], x[:, :-1])
+    product -= mean_before * (2 * step - ends - edge + next_edge)
+    product -= mean_after * (edge - 2 * step - x[rows, last] - next_edge)
+    product += (k - 1) * mean_before**2 + mean_before * mean_after + (after - 1) * mean_after**2
+    return square, product
+
+
+def _residuals(ready: Standardised, before: Floats, split: Ints) -> Floats:
+    weight = np.asarray(ready.weight)
+    is_before = np.arange(weight.shape[1]) < split[:, None]
+    sum_before = before[np.arange(len(split)), np.maximum(split, 1) - 1][:, None]
     weight_before = _row_sums(np.where(is_before, weight, 0.0))
     weight_after = _row_sums(weight) - weight_before
     mean_before = sum_before / np.maximum(weight_before, _ROUNDING)
     mean_after = -sum_before / np.maximum(weight_after, _ROUNDING)
-    residual = ready.x - root * np.where(is_before, mean_before, mean_after)
-    square = _row_sums(residual * residual)[:, 0]
-    product = _row_sums(residual[:, 1:] * residual[:, :-1])[:, 0]
-    r1 = product / np.where(square > 0, square, 1.0)
-    t = np.maximum(ready.n, 1)
-    return np.asarray(np.clip(r1 + (2 + 4 * r1) / t, 0.0, 0.9))
+    return np.asarray(ready.x - np.sqrt(weight) * np.where(is_before, mean_before, mean_after))
 
 
 def _packed(y: Floats, counts: Floats) -> tuple[Floats, Floats]:

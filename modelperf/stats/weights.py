@@ -33,13 +33,21 @@ def fitted_weights(oriented: Floats, sample_counts: Floats) -> Floats:
         with few rows may be noisier than all others without being outliers.
     """
     here = ~np.isnan(oriented)
+    varying = counts_vary(oriented, sample_counts)
+    if varying.all():
+        return _where_counts_vary(oriented, sample_counts, here)
     weight = here.astype(float)
-    varying = ((sample_counts != sample_counts[:, :1]) & here).any(axis=1)
     if varying.any():
         weight[varying] = _where_counts_vary(
             oriented[varying], sample_counts[varying], here[varying]
         )
     return weight
+
+
+def counts_vary(oriented: Floats, sample_counts: Floats) -> NDArray[np.bool_]:
+    """Tell, for each series, whether its counts differ where it has values."""
+    differs = sample_counts != sample_counts[:, :1]
+    return np.asarray((differs & ~np.isnan(oriented)).any(axis=1))
 
 
 def _where_counts_vary(y: Floats, counts: Floats, here: NDArray[np.bool_]) -> Floats:
