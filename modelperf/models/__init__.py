@@ -1,5 +1,6 @@
 """Tables, constraints and querysets. One file a noun; `views` holds the database views."""
 
+from modelperf.models.ab_observations import ABLook, ABObservation, ABRowState
 from modelperf.models.ab_tests import ABTest
 from modelperf.models.access import ApiKey
 from modelperf.models.alerts import Alert, AlertMember
@@ -21,6 +22,9 @@ from modelperf.models.views import ActiveABTest, LatestModelPerformance, Unresol
 __all__ = [
     "CONFUSION_COUNTS",
     "REGISTERED_METRICS",
+    "ABLook",
+    "ABObservation",
+    "ABRowState",
     "ABTest",
     "ActiveABTest",
     "Alert",

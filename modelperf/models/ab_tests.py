@@ -85,6 +85,9 @@ class ABTest(ABTestFields):
     winner_model = models.ForeignKey(
         ModelVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
+    # What does not matter, in the unit of the loss; null: 1 % of the mean absolute loss.
+    margin = models.FloatField(null=True, blank=True)
+    min_duration_seconds = models.FloatField(default=0)
 
     objects: ClassVar[models.Manager[ABTest]] = ABTestQuerySet.as_manager()
 
@@ -126,6 +129,12 @@ class ABTest(ABTestFields):
             models.CheckConstraint(
                 name="model_ab_tests_confidence",
                 condition=Q(confidence_level__gt=0, confidence_level__lt=1),
+            ),
+            models.CheckConstraint(
+                name="model_ab_tests_margin", condition=Q(margin__isnull=True) | Q(margin__gte=0)
+            ),
+            models.CheckConstraint(
+                name="model_ab_tests_min_duration", condition=Q(min_duration_seconds__gte=0)
             ),
             models.CheckConstraint(
                 name="model_ab_tests_winner_paired",

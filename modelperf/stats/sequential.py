@@ -20,7 +20,7 @@ from modelperf.stats.t_process import (
     moments,
 )
 
-__all__ = ["Evidence", "Outcome", "expected_pairs", "paired", "two_sample"]
+__all__ = ["Evidence", "Outcome", "differences", "expected_pairs", "paired", "two_sample"]
 
 DEFAULT_MARGIN = 0.01  # of the mean absolute loss
 ROUNDING = 4 * float(np.finfo(np.float64).eps)
@@ -73,7 +73,7 @@ def paired(
         raise ValueError(f"paired losses must have equal lengths, got {a.size} and {b.size}")
     both = np.isfinite(a) & np.isfinite(b)
     a, b = a[both], b[both]
-    pairs = moments(_differences(a, b))
+    pairs = moments(differences(a, b))
     phi = allowance(pairs.r1, pairs.n)
     looks = Looks(
         n=pairs.n,
@@ -179,7 +179,7 @@ def _series(values: ArrayLike) -> Floats:
     return x
 
 
-def _differences(a: Floats, b: Floats) -> Floats:
+def differences(a: Floats, b: Floats) -> Floats:
     """Subtract, taking what rounding alone can make for zero."""
     d = a - b
     return np.where(np.abs(d) <= ROUNDING * np.maximum(np.abs(a), np.abs(b)), 0.0, d)
@@ -216,7 +216,7 @@ def _arrivals(when_a: NDArray[np.generic], when_b: NDArray[np.generic]) -> tuple
 
 
 def _welch(a: Moments, b: Moments, margin: Floats) -> Looks:
-    mean = _differences(a.mean, b.mean)
+    mean = differences(a.mean, b.mean)
     phi_a, phi_b = allowance(a.r1, a.n), allowance(b.r1, b.n)
     error_a = a.deviation / np.sqrt(a.n) * inflation(phi_a)
     error_b = b.deviation / np.sqrt(b.n) * inflation(phi_b)
