@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import include, path, re_path
 
 from modelperf.api.ab_tests import ABTests
+from modelperf.api.aggregate import Aggregates
 from modelperf.api.alerts import Alerts
 from modelperf.api.docs import DocsView, SchemaView
 from modelperf.api.drift import Drift, Policies
@@ -33,6 +34,7 @@ metrics = [
     path("metrics", Metrics.as_view({"get": "browse"})),
     path("metrics/record/bulk", Metrics.as_view({"post": "bulk"})),
     path("metrics/latest", Metrics.as_view({"get": "latest"})),
+    path("metrics/aggregate", Aggregates.as_view({"get": "browse"})),
     path("metrics/<str:id>/revisions", Metrics.as_view({"get": "revisions"})),
 ]
 training = [

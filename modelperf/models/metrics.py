@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F, Q
 
+from modelperf.models import metrics_buckets
 from modelperf.models.keys import uuid7
 from modelperf.models.registry import MODEL_TYPE_LENGTH, Machine, ModelVersion
 
@@ -74,6 +75,16 @@ class MetricQuerySet(models.QuerySet["ModelPerformanceMetric"]):
         """Order as *newest* is defined everywhere."""
         return self.order_by(
             "-evaluation_end", "-evaluation_start", "-model__is_active", "-model_version", "-id"
+        )
+
+    def per_bucket(self, *, metric: str, bucket: str, zone: str) -> models.QuerySet[Any, Any]:
+        """Sum up what reports a metric by hour, day, week or month of a time zone."""
+        return (
+            self.annotate(value=metrics_buckets.metric_value(metric))
+            .filter(value__isnull=False)
+            .values(bucket_start=metrics_buckets.bucket_start(bucket, zone))
+            .annotate(**metrics_buckets.summary())
+            .order_by("bucket_start")
         )
 
 
