@@ -11,16 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelperf.models import (
-    LatestModelPerformance,
-    Machine,
-    ModelVersion,
-    Policy,
-    Series,
-)
+from modelperf.models import LatestModelPerformance, Machine, ModelVersion, Series
 from modelperf.pages import verdicts
 from modelperf.pages.metric_names import MetricName, named
 from modelperf.pages.verdicts import State, Verdict
+from modelperf.services.policies import Policies
 
 MOST_MACHINES = 500
 # Documents that may be large and are not shown.
@@ -55,7 +50,7 @@ class Fleet:
     machines: list[Machine]
     chosen: Machine | None
     rows: list[Row]
-    policies: dict[str, Policy]
+    policies: Policies
     is_cut: bool
 
     @property
@@ -108,14 +103,14 @@ class _Reader:
 
     active: dict[SeriesKey, ModelVersion]
     latest: dict[SeriesKey, LatestModelPerformance]
-    policies: dict[str, Policy]
+    policies: Policies
     now: datetime
 
     def __call__(self, machine: Machine, model_type: str) -> Row:
         version = self.active.get((machine.pk, model_type))
         latest = self.latest.get((machine.pk, model_type))
         verdict = verdicts.of_version(version)
-        policy = self.policies.get(model_type)
+        policy = self.policies.of(machine.pk, model_type)
         is_old = latest is not None and verdicts.is_stale(latest, verdict, policy, self.now)
         return Row(
             machine=machine,
@@ -138,6 +133,6 @@ def _reader(ids: list[uuid.UUID], now: datetime) -> _Reader:
     return _Reader(
         active={(v.machine_id, v.model_type): v for v in active},
         latest={(e.machine_id, e.model_type): e for e in latest.defer("metadata")},
-        policies={policy.model_type: policy for policy in Policy.objects.all()},
+        policies=Policies.load(),
         now=now,
     )

@@ -11,14 +11,7 @@ from typing import Any
 from django.db.models import Q
 from django.utils.dateparse import parse_date, parse_datetime
 
-from modelperf.models import (
-    ABTest,
-    Alert,
-    ModelVersion,
-    Policy,
-    TrainingRun,
-    UnresolvedAlert,
-)
+from modelperf.models import ABTest, Alert, ModelVersion, TrainingRun, UnresolvedAlert
 from modelperf.pages import charts, evaluations, sentences, verdicts
 from modelperf.pages.evaluations import LatestValue, Rows, TableRow
 from modelperf.pages.fleet import UNSHOWN, UNSHOWN_STATE, Fleet, Row
@@ -30,6 +23,7 @@ from modelperf.services import ab_tests, alerts
 from modelperf.services import trend as trends
 from modelperf.services.ab_tests import Results
 from modelperf.services.errors import InvalidError, NotFoundError
+from modelperf.services.policies import PolicyValues
 from modelperf.services.trend import TrendReport
 from modelperf.templatetags.presentation import decimals_for, fixed, window
 
@@ -131,7 +125,7 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
     names = evaluations.named_metrics(rows, row)
     chosen = next((n for n in names if n.key == metric), names[0] if names else None)
     means = evaluations.means(rows, row)
-    policy = fleet.policies.get(row.model_type)
+    policy = fleet.policies.of(row.machine.pk, row.model_type)
     chart = _chart(row, rows, chosen, policy=policy, means=means, now=now) if chosen else None
     columns = names[:6]
     tests = _tests(row)
@@ -197,7 +191,7 @@ def _chart(
     rows: Rows,
     metric: MetricName,
     *,
-    policy: Policy | None,
+    policy: PolicyValues,
     means: Mapping[int, float],
     now: datetime,
 ) -> Chart:
@@ -208,7 +202,7 @@ def _chart(
         unit=metric.unit,
         active=row.version.model_version if row.version else None,
         mark=_mark(judged, means) if judged else None,
-        limit=policy.limit_value if policy and judged else None,
+        limit=policy.limit_value if judged else None,
         known=_known_change(row.machine.metadata),
     )
 

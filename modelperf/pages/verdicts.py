@@ -9,8 +9,9 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
-from modelperf.models import DriftState, ModelVersion, Policy
+from modelperf.models import DriftState, ModelVersion
 from modelperf.models.metrics import Evaluation
+from modelperf.services.policies import PolicyValues
 
 LEAST_STALE = timedelta(days=8)  # a weekly job over short windows is not late before
 WORDS = {
@@ -161,14 +162,14 @@ def state_of(verdict: Verdict | None, latest: Evaluation | None, *, is_stale: bo
 
 
 def is_stale(
-    latest: Evaluation, verdict: Verdict | None, policy: Policy | None, now: datetime
+    latest: Evaluation, verdict: Verdict | None, policy: PolicyValues, now: datetime
 ) -> bool:
     """Whether the next evaluation of the active version should have come long ago.
 
     Twice the cadence that the policy expects; without one, three times the window's length and
     more than a week, since a window says little of how often it is evaluated.
     """
-    if policy is not None and policy.expected_cadence_seconds:
+    if policy.expected_cadence_seconds:
         patience = 2 * timedelta(seconds=policy.expected_cadence_seconds)
     else:
         patience = max(3 * (latest.evaluation_end - latest.evaluation_start), LEAST_STALE)

@@ -52,7 +52,7 @@ class PolicyValues:
     Values are compared and can be keys, so that what follows from them is found but once.
     """
 
-    primary_metric: str = ""
+    primary_metric: str | None = None
     directions: Mapping[str, str] = field(default_factory=dict, hash=False)
     min_effect: float = 0.02
     limit_value: float | None = None

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from modelperf.models import DriftState, ModelPerformanceMetric, ModelVersion, Policy
+from modelperf.models import DriftState, ModelPerformanceMetric, ModelVersion
 from modelperf.pages import verdicts
 from modelperf.pages.metric_names import named
 from modelperf.pages.sentences import Sentence, sentence
 from modelperf.pages.verdicts import Verdict
+from modelperf.services.policies import PolicyValues
 
 NOW = timezone.now()
 DAY = timedelta(days=1)
@@ -189,7 +190,7 @@ def test_stale_puts_the_silence_first_unless_degraded() -> None:
 def test_is_stale_after_twice_the_cadence_or_more_than_a_week(
     age: timedelta, cadence: int | None, expected: bool
 ) -> None:
-    policy = Policy(expected_cadence_seconds=cadence) if cadence else None
+    policy = PolicyValues(expected_cadence_seconds=cadence)
 
     assert verdicts.is_stale(evaluation(age=age), None, policy, NOW) is expected
 
@@ -198,8 +199,8 @@ def test_is_stale_when_only_a_challenger_is_still_evaluated() -> None:
     version = judged("stable")
     version.drift_state.last_evaluation_end = NOW - 30 * DAY
 
-    assert verdicts.is_stale(evaluation(version=3), verdict_of(version), None, NOW)
-    assert not verdicts.is_stale(evaluation(version=2), verdict_of(version), None, NOW)
+    assert verdicts.is_stale(evaluation(version=3), verdict_of(version), PolicyValues(), NOW)
+    assert not verdicts.is_stale(evaluation(version=2), verdict_of(version), PolicyValues(), NOW)
 
 
 @pytest.mark.parametrize(
