@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
 from modelperf.stats.order_statistics import row_quantile
 from modelperf.stats.tails import z_from_t
-from modelperf.stats.weights import counts_vary, fitted_weights
+from modelperf.stats.weights import by_weighting, fitted_weights
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -143,33 +144,19 @@ def best_splits(
     -------
     list of Side
         One for each sign.
-
-    Notes
-    -----
-    Series are taken with weights or without by their own counts alone, so that each has the same
-    statistics bit by bit whatever stands beside it.
     """
+
+    def judge(y: Floats, counts: Floats | None) -> tuple[NDArray[Any], ...]:
+        ready = standardise(y, counts, reach)
+        before = _sums_before(ready)
+        contrast = _contrast(ready, before)
+        sides = (_side(ready, before, contrast, sign, fewest) for sign in signs)
+        return tuple(part for side in sides for part in (side.z, side.split, side.phi))
+
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if sample_counts is None:
-            return _sides(standardise(oriented, None, reach), signs, fewest)
-        varying = counts_vary(oriented, sample_counts)
-        if varying.all():
-            return _sides(standardise(oriented, sample_counts, reach), signs, fewest)
-        even = _sides(standardise(oriented[~varying], None, reach), signs, fewest)
-        if not varying.any():
-            return even
-        ready = standardise(oriented[varying], sample_counts[varying], reach)
-        uneven = _sides(ready, signs, fewest)
-        return [_merged(varying, *pair) for pair in zip(uneven, even, strict=True)]
-
-
-def _merged(first: NDArray[np.bool_], yes: Side, no: Side) -> Side:
-    """Put two parts of a block together again."""
-    z, phi = np.empty(len(first)), np.empty(len(first))
-    split = np.empty(len(first), np.intp)
-    for rows, part in ((first, yes), (~first, no)):
-        z[rows], split[rows], phi[rows] = part.z, part.split, part.phi
-    return Side(z=z, split=split, phi=phi)
+        found = by_weighting(judge, oriented, sample_counts)
+    parts = (found[at : at + 3] for at in range(0, len(found), 3))
+    return [Side(z=z, split=split, phi=phi) for z, split, phi in parts]
 
 
 def standardise(
@@ -271,12 +258,6 @@ def _contrast(ready: Standardised, before: Floats) -> Floats:
         return np.asarray(before * np.sqrt(total / (weight_before * (total - weight_before))))
     k, n = np.arange(1, before.shape[1] + 1), ready.n[:, None]
     return np.asarray(before * np.sqrt(n / (k * (n - k))))
-
-
-def _sides(ready: Standardised, signs: Sequence[int], fewest: tuple[int, int]) -> list[Side]:
-    before = _sums_before(ready)
-    contrast = _contrast(ready, before)
-    return [_side(ready, before, contrast, sign, fewest) for sign in signs]
 
 
 def _side(

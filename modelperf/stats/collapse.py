@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelperf.stats.order_statistics import median, row_quantile
-from modelperf.stats.weights import fitted_weights
+from modelperf.stats.weights import by_weighting, fitted_weights
 
 Floats = NDArray[np.float64]
 
@@ -47,15 +47,16 @@ class Depth:
     alone_beyond: Floats
 
 
-def depth(oriented: Floats, sample_counts: Floats) -> Depth:
+def depth(oriented: Floats, sample_counts: Floats | None) -> Depth:
     """Judge the last evaluation of each row against those before it.
 
     Parameters
     ----------
     oriented : ndarray, shape (rows, evaluations)
         Values where higher is better, the newest in the last column, padded with NaN on the left.
-    sample_counts : ndarray, same shape
+    sample_counts : ndarray, same shape, or None
         Rows behind each value; where they vary, values are weighted as in `weights.fitted_weights`.
+        None where they are constant in each row.
 
     Returns
     -------
@@ -65,17 +66,21 @@ def depth(oriented: Floats, sample_counts: Floats) -> Depth:
         values, so that z is finite (and 0 in a constant series).
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        return _depth(oriented, sample_counts)
+        z, before, scale, bound = by_weighting(_depth, oriented, sample_counts)
+    return Depth(z=z, before=before, scale=scale, alone_beyond=bound)
 
 
-def _depth(oriented: Floats, sample_counts: Floats) -> Depth:
-    root = np.sqrt(fitted_weights(oriented, sample_counts))
+def _depth(oriented: Floats, sample_counts: Floats | None) -> tuple[Floats, ...]:
     base, newest = oriented[:, :-1], oriented[:, -1]
-    before, scale, bound = _location(base, root[:, :-1])
+    if sample_counts is None:
+        root, trust = None, 1.0
+    else:
+        root = np.sqrt(fitted_weights(oriented, sample_counts))
+        trust = _trust(sample_counts) * root[:, -1]
+    before, scale, bound = _location(base, None if root is None else root[:, :-1])
     floor = _SMALLEST_SCALE * np.maximum(np.abs(before), np.abs(newest))
     scale = np.maximum(scale, np.maximum(floor, np.finfo(float).tiny))
-    z = _trust(sample_counts) * root[:, -1] * robust_z(newest, before, scale)
-    return Depth(z=z, before=before, scale=scale, alone_beyond=bound)
+    return trust * robust_z(newest, before, scale), before, scale, bound
 
 
 def robust_z(newest: ArrayLike, before: ArrayLike, scale: ArrayLike) -> Floats:
@@ -92,17 +97,19 @@ def _trust(counts: Floats) -> Floats:
     return np.where(known, np.sqrt(counts[:, -1] / np.where(known, usual, 1.0)), 1.0)
 
 
-def _location(base: Floats, root: Floats) -> tuple[Floats, Floats, Floats]:
+def _location(base: Floats, root: Floats | None) -> tuple[Floats, Floats, Floats]:
     """Median, robust standard deviation and the bound for one alone; NaN in too short rows."""
-    n = (~np.isnan(base)).sum(axis=1, keepdims=True)
+    n = np.count_nonzero(~np.isnan(base), axis=1)[:, None]
     n = np.where(n < FEWEST_IN_BASE, 0, n)
-    before = row_quantile(np.sort(base, axis=1), n, 0.5)
-    x = np.sort(root * (base - before), axis=1)
+    ordered = np.sort(base, axis=1)
+    before = row_quantile(ordered, n, 0.5)
+    x = ordered - before if root is None else np.sort(root * (base - before), axis=1)
     size = np.sort(np.abs(x), axis=1)
     mad = row_quantile(size, n, 0.5) / 0.6745
     spread = (row_quantile(x, n, 0.9) - row_quantile(x, n, 0.1)) / 2.563
     scale = np.maximum(mad, spread)
-    scale = np.where(scale == 0, _root_mean_square(x, n), scale)
+    if (scale == 0).any():
+        scale = np.where(scale == 0, _root_mean_square(x, n), scale)
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = row_quantile(size, n, 1.0) / scale
     is_told = (mad > 0) & (n >= FEWEST_FOR_ONE_ALONE)

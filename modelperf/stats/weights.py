@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,6 +51,44 @@ def counts_vary(oriented: Floats, sample_counts: Floats) -> NDArray[np.bool_]:
     """Tell, for each series, whether its counts differ where it has values."""
     differs = sample_counts != sample_counts[:, :1]
     return np.asarray((differs & ~np.isnan(oriented)).any(axis=1))
+
+
+def by_weighting(
+    judge: Callable[[Floats, Floats | None], tuple[NDArray[Any], ...]],
+    oriented: Floats,
+    sample_counts: Floats | None,
+) -> tuple[NDArray[Any], ...]:
+    """Judge the series with weights apart from those without, which is cheaper.
+
+    Parameters
+    ----------
+    judge : callable
+        Takes values and counts of some series, shape (some series, evaluations), counts None
+        where they are constant in each; returns arrays of shape (some series,).
+    oriented : ndarray, shape (series, evaluations)
+        Values, NaN at the padding.
+    sample_counts : ndarray, same shape, or None
+        Rows behind each value; None where they are constant in each series.
+
+    Returns
+    -------
+    tuple of ndarray, shape (series,)
+        What `judge` returns, put together. Which way a series goes is told by its own counts
+        alone: it has the same statistics bit by bit whatever stands beside it.
+    """
+    if sample_counts is None:
+        return judge(oriented, None)
+    varying = counts_vary(oriented, sample_counts)
+    if varying.all():
+        return judge(oriented, sample_counts)
+    if not varying.any():
+        return judge(oriented, None)
+    uneven = judge(oriented[varying], sample_counts[varying])
+    even = judge(oriented[~varying], None)
+    together = tuple(np.empty(len(varying), part.dtype) for part in even)
+    for answer, *parts in zip(together, uneven, even, strict=True):
+        answer[varying], answer[~varying] = parts
+    return together
 
 
 def _where_counts_vary(y: Floats, counts: Floats, here: NDArray[np.bool_]) -> Floats:
