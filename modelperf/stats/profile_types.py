@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -177,7 +178,8 @@ class Reference:
         if size < 2:
             return None
         off = own.total.exact / size - Fraction(self.cells.centre)
-        return float(max((own.squares.exact - size * off * off) / (size - 1), 0)) ** 0.5
+        variance = (own.squares.exact - size * off * off) / (size - 1)
+        return math.sqrt(max(variance, Fraction(0)))
 
     @cached_property
     def bins(self) -> NDArray[np.int64]:
@@ -195,6 +197,22 @@ class Reference:
         kept = starts[filled]
         kept[0] = 0
         return kept
+
+    @classmethod
+    def empty(cls, cells: Cells) -> Reference:
+        """Return cells without any values in them."""
+        counts = np.zeros(cells.size, dtype=np.int64)
+        return cls(
+            cells=cells,
+            profile=Profile(
+                reference_digest=cells.digest,
+                n=0,
+                missing=0,
+                counts=counts,
+                total=ExactSum(0, cells.exponent),
+                squares=ExactSum(0, cells.square_exponent),
+            ),
+        )
 
     def filled(self, profile: Profile) -> Reference:
         """Return these cells with another profile in them as the reference's own."""

@@ -54,7 +54,7 @@ def reference_of(values: ArrayLike, kind: FeatureKind | None = None) -> Referenc
     ValueError
         Where text is to be numeric, or `values` has more than one dimension.
     """
-    column, kind = _column(values, kind)
+    column, kind = column_of(values, kind)
     if kind is FeatureKind.CATEGORICAL:
         return _categorical_reference(*names.count_labels(column.tolist()))
     distinct, counts = np.unique(column[np.abs(column) < LARGEST] + 0.0, return_counts=True)
@@ -86,7 +86,7 @@ def profile_of(values: ArrayLike, reference: Reference) -> Profile:
     ValueError
         Where text comes for a numeric reference, or `values` has more than one dimension.
     """
-    column, kind = _column(values, reference.kind)
+    column, kind = column_of(values, reference.kind)
     if kind is FeatureKind.CATEGORICAL:
         return _count_categories(reference.cells, *names.count_labels(column.tolist()))
     return _count_numbers(reference.cells, column)
@@ -213,12 +213,12 @@ def _counted(
     if (weights < 0).any():
         raise ValueError("counts must not be negative")
     keys = np.fromiter(counts, dtype=object, count=len(counts))
-    column, kind = _column(keys, kind)
+    column, kind = column_of(keys, kind)
     return column, weights, kind
 
 
-def _column(values: ArrayLike, kind: FeatureKind | None) -> tuple[NDArray[Any], FeatureKind]:
-    """Return values as floats or as objects, and their kind."""
+def column_of(values: ArrayLike, kind: FeatureKind | None) -> tuple[NDArray[Any], FeatureKind]:
+    """Return values as floats or as objects, and their kind; errors as in `reference_of`."""
     column = np.asarray(values)
     if column.ndim != 1:
         raise ValueError("a column has one dimension")
