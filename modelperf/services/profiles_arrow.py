@@ -1,0 +1,132 @@
+"""Parquet and Arrow as columns, where pyarrow is installed: it is an extra.
+
+Nothing here needs Django: workers of a cluster import it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from modelperf.services.profiles_columns import Categories, Column, DataError, texts
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError:  # pragma: no cover -- the tests have it
+    pa = pq = None
+
+IS_INSTALLED: Final = pa is not None
+HOW_TO_INSTALL: Final = (
+    "Parquet and Arrow need pyarrow, which is not installed: pip install 'modelperf[arrow]'."
+)
+CHUNK_CELLS: Final = 1 << 19
+
+
+def rows_of_chunk(n_columns: int) -> int:
+    """Return how many rows of so many columns are held at once."""
+    return max(1024, min(1 << 16, CHUNK_CELLS // max(1, n_columns)))
+
+
+def body_batches(body: bytes, form: str, most_cells: int) -> Iterator[Any]:
+    """Read a body batch by batch; `form` is parquet, stream or file.
+
+    A small body may hold a great many rows: it is given up where they pass a limit.
+    """
+    cells = 0
+    try:
+        for batch in _opened(pa.BufferReader(body), form):
+            cells += batch.num_rows * batch.num_columns
+            if cells > most_cells:
+                raise DataError(
+                    f"The body holds more than {most_cells:,} values. Send it in parts."
+                )
+            yield batch
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"The body cannot be read: {error}") from None
+
+
+def _opened(source: Any, form: str) -> Iterator[Any]:
+    if form == "parquet":
+        file = pq.ParquetFile(source)
+        size = rows_of_chunk(len(file.schema_arrow.names))
+        return iter(file.iter_batches(batch_size=size, use_threads=False))
+    if form == "stream":
+        return iter(pa.ipc.open_stream(source))
+    reader = pa.ipc.open_file(source)
+    return (reader.get_batch(number) for number in range(reader.num_record_batches))
+
+
+def columns(found: Any, wanted: Sequence[str]) -> dict[str, Column]:
+    """Return columns of a table or a batch."""
+    return {name: column(name, found.column(found.schema.get_field_index(name))) for name in wanted}
+
+
+def names(found: Any) -> list[str]:
+    """Return the names of a table's columns."""
+    held: list[str] = list(found.schema.names)
+    if len(set(held)) < len(held):
+        raise DataError("Two columns have the same name.")
+    return held
+
+
+def column(name: str, values: Any) -> Column:
+    """Return an Arrow array as numbers or categories."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        if not is_text(kind):
+            values = values.cast(kind)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        found = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return np.asarray(found, dtype=np.float64)
+    if pa.types.is_null(kind):
+        return np.full(len(values), np.nan)
+    if pa.types.is_boolean(kind):
+        return texts(None if one is None else str(one).lower() for one in values.to_pylist())
+    if is_text(kind):
+        return _labels(values)
+    raise DataError(f"{name} is of the type {kind}: numbers, text or truth values are profiled.")
+
+
+def _labels(values: Any) -> Categories:
+    """Return text with one object a label: rows only refer to it."""
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
+    labels = texts([*values.dictionary.to_pylist(), None])
+    codes = values.indices.fill_null(len(labels) - 1)
+    found: Categories = labels[codes.to_numpy(zero_copy_only=False)]
+    return found
+
+
+def is_text(kind: Any) -> bool:
+    """Whether an Arrow type is text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_profiled(kind: Any) -> bool:
+    """Whether columns of an Arrow type can be profiled."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
+    return is_text(kind) or any(one(kind) for one in known)
+
+
+def batches(
+    path: str, groups: Sequence[int], wanted: Sequence[str], text: Sequence[str]
+) -> Iterator[dict[str, Column]]:
+    """Read row groups of a Parquet file piece by piece, text by its dictionary."""
+    try:
+        with pq.ParquetFile(path, memory_map=True, read_dictionary=list(text)) as file:
+            read = file.iter_batches(
+                batch_size=rows_of_chunk(len(wanted)),
+                row_groups=list(groups),
+                columns=list(wanted),
+                use_threads=False,
+            )
+            for batch in read:
+                yield columns(batch, wanted)
+    except pa.ArrowException as error:
+        raise DataError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,129 @@
+"""Judging the latest windows of every feature against its reference, in one statement."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from itertools import groupby
+from math import isnan, nan
+from typing import Any, Final, NamedTuple
+
+from modelperf.services.database import stream
+from modelperf.stats.distributions import FeatureVerdict, compare
+from modelperf.stats.fleet import q_values
+from modelperf.stats.profiles import Profile, Reference
+
+MOST_WINDOWS: Final = 16
+MOST_REFERENCE_WINDOWS: Final = 64
+Features = list[dict[str, Any]]
+
+
+class _Feature(NamedTuple):
+    """A reference with its latest windows, and with those of its own period."""
+
+    model_id: uuid.UUID
+    name: str
+    role: str
+    reference: bytes
+    reference_id: uuid.UUID
+    windows: list[bytes] | None
+    first_start: datetime | None
+    last_end: datetime | None
+    reference_windows: list[bytes] | None
+
+
+_FEATURES: Final = f"""
+    SELECT r.model_id, r.name, r.role, r.profile, r.id,
+        latest.profiles, latest.first_start, latest.last_end, own.profiles
+    FROM model_feature_references r
+    JOIN model_versions v ON v.id = r.model_id
+    JOIN machines m ON m.id = v.machine_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(profile ORDER BY window_end, window_start) AS profiles,
+            min(window_start) AS first_start, max(window_end) AS last_end
+        FROM (
+            SELECT p.profile, p.window_start, p.window_end FROM model_profiles p
+            WHERE p.reference_id = r.id AND p.machine_id = v.machine_id
+                AND (%b::timestamptz IS NULL OR p.window_end <= %b::timestamptz)
+                AND (r.window_end IS NULL
+                    OR p.window_start < r.window_start OR p.window_end > r.window_end)
+            ORDER BY p.window_end DESC, p.window_start DESC LIMIT {MOST_WINDOWS}
+        ) AS newest
+    ) AS latest
+    CROSS JOIN LATERAL (
+        SELECT array_agg(profile ORDER BY window_end, window_start) AS profiles
+        FROM (
+            SELECT p.profile, p.window_start, p.window_end FROM model_profiles p
+            WHERE p.reference_id = r.id AND p.machine_id = v.machine_id
+                AND p.window_start >= r.window_start AND p.window_end <= r.window_end
+            ORDER BY p.window_end DESC, p.window_start DESC LIMIT {MOST_REFERENCE_WINDOWS}
+        ) AS newest
+    ) AS own
+    WHERE r.replaced_at IS NULL
+        AND (r.model_id = ANY(%b::uuid[])
+            OR (%b::uuid[] IS NULL AND v.is_active AND m.is_active))
+    ORDER BY r.model_id, r.name
+"""
+
+
+def judge_features(
+    *, model_ids: Sequence[uuid.UUID] | None, as_of: datetime | None = None
+) -> dict[uuid.UUID, Features]:
+    """Judge the latest windows of model versions; every version asked for is in the answer.
+
+    None means the active versions of machines in service that have references. Windows that end
+    after `as_of` are left out.
+    """
+    asked: dict[uuid.UUID, Features] = {model_id: [] for model_id in model_ids or ()}
+    return asked | dict(judged_features(model_ids=model_ids, as_of=as_of))
+
+
+def judged_features(
+    *, model_ids: Sequence[uuid.UUID] | None, as_of: datetime | None = None
+) -> Iterator[tuple[uuid.UUID, Features]]:
+    """Judge as `judge_features`, a model version at a time: a fleet's are never all in memory.
+
+    One statement, however many they are. Nothing else may be asked of the connection before the
+    last one is taken.
+    """
+    ids = None if model_ids is None else list(model_ids)
+    rows = (_Feature._make(row) for row in stream(_FEATURES, [as_of, as_of, ids, ids]))
+    for model_id, features in groupby(rows, key=lambda feature: feature.model_id):
+        yield model_id, _judged(list(features))
+
+
+def _judged(features: Sequence[_Feature]) -> Features:
+    n_features = max(1, sum(feature.windows is not None for feature in features))
+    verdicts = [_verdict(feature, n_features) for feature in features]
+    adjusted = q_values([nan if one.p_any is None else one.p_any for one in verdicts])
+    return [
+        _document(feature, verdict, None if isnan(q) else q)
+        for feature, verdict, q in zip(features, verdicts, adjusted.tolist(), strict=True)
+    ]
+
+
+def _verdict(feature: _Feature, n_features: int) -> FeatureVerdict:
+    return compare(
+        Reference.from_bytes(feature.reference),
+        _unpacked(feature.windows),
+        n_features=n_features,
+        reference_windows=_unpacked(feature.reference_windows),
+    )
+
+
+def _unpacked(profiles: Iterable[bytes] | None) -> list[Profile]:
+    return [Profile.from_bytes(packed) for packed in profiles or ()]
+
+
+def _document(feature: _Feature, verdict: FeatureVerdict, q_value: float | None) -> dict[str, Any]:
+    return {
+        "name": feature.name,
+        "role": feature.role,
+        "reference_id": feature.reference_id,
+        "window_start": feature.first_start,
+        "window_end": feature.last_end,
+        **asdict(verdict),
+        "q_value": q_value,
+    }
