@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -47,8 +49,8 @@ class Wanted:
     severity: str
     message: str
     occurrences: int
-    current: float
-    threshold: float
+    current: float | None
+    threshold: float | None
     baseline: float | None
     details: dict[str, Any]
 
@@ -109,7 +111,7 @@ def _severity(condition: dict[str, Any]) -> str:
 
 def _message(subject: Subject, metric: str, condition: dict[str, Any]) -> str:
     label = _METRIC_LABELS.get(metric, metric)
-    place = f"{subject.machine_name} · {subject.model_type} v{subject.model_version}"
+    place = _place(subject)
     since = f"{condition['changed_at']:.10}" if condition["changed_at"] else "its first evaluation"
     if condition["rule"] == "limit":
         return (
@@ -121,6 +123,67 @@ def _message(subject: Subject, metric: str, condition: dict[str, Any]) -> str:
         f"{place}: {label} {verb} since {since},"
         f" {_number(condition['baseline'])} before and {_number(condition['current'])} since."
     )
+
+
+def missing_evaluations(
+    subject: Subject, *, newest_end: datetime, due_at: datetime, cadence: timedelta
+) -> Wanted:
+    """Return the alert of a series whose evaluations stopped arriving."""
+    alert_type = Alert.Type.EVALUATION_MISSING.value
+    return Wanted(
+        condition_key=condition_key(subject, alert_type, ""),
+        alert_type=alert_type,
+        severity=Alert.Severity.WARNING.value,
+        message=f"{_place(subject)}: no evaluation since {_day(newest_end)}, one was due by"
+        f" {_day(due_at)}.",
+        occurrences=1,
+        current=None,
+        threshold=cadence.total_seconds(),
+        baseline=None,
+        details={
+            "rule": "evaluation_missing",
+            "changed_at": newest_end.isoformat().replace("+00:00", "Z"),
+            "due_at": due_at.isoformat().replace("+00:00", "Z"),
+            "expected_cadence_seconds": cadence.total_seconds(),
+        },
+    )
+
+
+def drifted_features(subject: Subject, features: Sequence[dict[str, Any]]) -> Wanted:
+    """Return the alert of a series whose inputs or predictions have moved; the worst is named."""
+    alert_type = Alert.Type.DATA_DRIFT.value
+    worst = max(features, key=lambda feature: feature["ks_distance"] or 0.0)
+    others = f" and {len(features) - 1} more" if len(features) > 1 else ""
+    verb = "have" if others else "has"
+    return Wanted(
+        condition_key=condition_key(subject, alert_type, ""),
+        alert_type=alert_type,
+        severity=Alert.Severity.WARNING.value,
+        message=f"{_place(subject)}: the distribution of {worst['name']}{others} {verb} moved"
+        f" (KS distance {_number(worst['ks_distance'] or 0.0)}).",
+        occurrences=1,
+        current=worst["ks_distance"],
+        threshold=worst.get("threshold"),
+        baseline=None,
+        details={
+            "rule": "data_drift",
+            "changed_at": worst.get("window_start"),
+            "features": [
+                {name: feature.get(name) for name in _FEATURE_DETAILS} for feature in features
+            ],
+        },
+    )
+
+
+_FEATURE_DETAILS: Final = ("name", "role", "statistic", "p_value", "q_value", "ks_distance", "psi")
+
+
+def _place(subject: Subject) -> str:
+    return f"{subject.machine_name} · {subject.model_type} v{subject.model_version}"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _number(value: float) -> str:

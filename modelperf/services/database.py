@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -34,6 +34,18 @@ def execute(sql: str, params: Sequence[Any] = (), *, binary: bool = False) -> ps
         duration = time.monotonic() - started
         connection.queries_log.append({"sql": sql, "time": f"{duration:.3f}"})
     return cursor
+
+
+def stream(sql: str, params: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Run one statement and yield its rows as they come, in binary; they are never all here."""
+    connection.ensure_connection()
+    started = time.monotonic()
+    cursor: psycopg.Cursor[Any] = psycopg.Cursor(connection.connection)
+    with connection.wrap_database_errors:
+        yield from cursor.stream(sql, params, binary=True)
+    if connection.queries_logged:
+        duration = time.monotonic() - started
+        connection.queries_log.append({"sql": sql, "time": f"{duration:.3f}"})
 
 
 def repeated(work: Callable[[], Result]) -> Result:

@@ -9,9 +9,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import ModelVersion
-from modelperf.services import drift_judgement, metrics_store
+from modelperf.services import drift_following, metrics_store
 from modelperf.services.database import execute, repeated
-from modelperf.services.drift_history import read_position
+from modelperf.services.drift_judgement import is_detected
+from modelperf.services.drift_positions import read_position
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import NotFoundError
 from modelperf.services.metrics_rows import Subject
@@ -58,12 +59,13 @@ def _check(model: ModelVersion) -> Checked:
     subject = metrics_store.lock_subject(model.pk)
     if subject is None:
         raise NotFoundError("Model not found")
-    position = read_position(subject)
+    now = timezone.now()
+    position = read_position(subject, now=now)
     if position.newest is None:
         raise NotFoundError("No recent performance metrics found")
-    verdict = drift_judgement.judge_stored(subject, position, now=timezone.now())
+    verdict = drift_following.settle([position], now=now, keep=True)[model.pk]
     current, baseline = _performance(subject, verdict["change_index"])
-    detected = drift_judgement.is_detected(verdict)
+    detected = is_detected(verdict)
     return Checked(
         drift_detected=detected,
         drift_score=verdict["statistic"],

@@ -1,35 +1,29 @@
-"""Judging a model version: fold its new evaluations, store the state, let the alerts follow.
+"""Judging model versions: fold their new evaluations and say what the state is.
 
-Record, drift/check and every later check come through here, so they agree by construction.
+Record, drift/check and the check of the fleet come through here, so they agree by construction.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
-from math import isnan
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from modelperf.services import alerts, metrics_store
+from modelperf.models import REGISTERED_METRICS
 from modelperf.services.database import execute
-from modelperf.services.drift_history import (
-    EMPTY,
-    History,
-    Position,
-    Rank,
-    State,
-    count_after,
-    newest_ids,
-    read_history,
-    reported_metrics,
-)
+from modelperf.services.drift_history import EMPTY, History, Wanted, read_histories
+from modelperf.services.drift_positions import Position, State
 from modelperf.services.drift_rules import rules_document
-from modelperf.services.metrics_rows import Row, Subject
-from modelperf.stats.fold import Judgement, judge
+from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Rank, Row
+from modelperf.stats.fleet_fold import Series, judge_fleet
 from modelperf.stats.results import Condition, FoldState, Rules, Verdict
 
+CHUNK: Final = 512  # histories in memory at a time: 400 evaluations each are 10 MB
 NOT_JUDGED: dict[str, Any] = {
     "status": "insufficient_data",
     "rule": None,
@@ -55,15 +49,30 @@ NOT_JUDGED: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A verdict and what has to be stored with it."""
+class Folded:
+    """What a verdict was computed by: rules and evaluations, the state before and after.
+
+    `scores` and `detected` are about the newly judged evaluations, the last of the history.
+    """
 
     metric: str
     rules: Rules
     history: History
-    judgement: Judgement
+    before: FoldState
+    after: FoldState
+    scores: NDArray[np.float64]
+    detected: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict on a version; without `folded` there was nothing that could be judged."""
+
+    position: Position
+    rank: Rank | None
     verdict: dict[str, Any]
     replayed: bool
+    folded: Folded | None
 
     @property
     def detected(self) -> bool:
@@ -74,65 +83,6 @@ class Judged:
 def is_detected(verdict: dict[str, Any]) -> bool:
     """Whether a stored verdict says that something is wrong."""
     return bool(verdict["conditions"])
-
-
-def judge_appended(position: Position, row: Row) -> Judged | None:
-    """Judge an evaluation that is not stored yet and newer than all of its version.
-
-    None where that needs what is stored: nothing was judged yet, or not under these rules.
-    """
-    names = list(msgspec.json.decode(row.metrics))
-    state, newest = position.state, position.newest
-    if newest is not None and (state is None or state.is_stale or state.last != newest.rank):
-        return None
-    fresh = newest is None
-    metric = position.policy.judged_metric(
-        names if fresh or state is None else [*names, state.metric]
-    )
-    rules = position.policy.rules(metric) if metric else None
-    if metric is None or rules is None:
-        return None
-    if fresh or state is None:
-        history, fold = EMPTY, FoldState()
-    elif _is_good(state, metric, rules):
-        history, fold = position.context, state.fold
-    else:
-        return None
-    value = msgspec.json.decode(row.metrics).get(metric)
-    return _judged(metric, rules, history.appended(row, value), fold, state, replayed=False)
-
-
-def judge_stored(subject: Subject, position: Position, *, now: datetime) -> dict[str, Any]:
-    """Judge the stored evaluations of a version that are not judged yet; return the verdict."""
-    metric = position.policy.judged_metric(reported_metrics(subject)) if position.newest else None
-    rules = position.policy.rules(metric) if metric else None
-    if position.newest is None or metric is None or rules is None:
-        return _not_judged(subject, position, metric, now=now)
-    state = position.state
-    good = state is not None and not state.is_stale and _is_good(state, metric, rules)
-    history, fold = _unjudged(subject, metric, state if good else None)
-    judged = _judged(
-        metric,
-        rules,
-        history,
-        fold,
-        state if good else None,
-        replayed=state is not None and not good,
-    )
-    _write_verdicts(subject, judged)
-    save(subject, position, judged, rank=position.newest.rank, now=now)
-    return judged.verdict
-
-
-def _not_judged(
-    subject: Subject, position: Position, metric: str | None, *, now: datetime
-) -> dict[str, Any]:
-    """Forget the state of a version without anything to judge, and what it was alerted for."""
-    verdict = {**NOT_JUDGED, "metric": metric}
-    if position.state is not None:
-        execute("DELETE FROM model_drift_states WHERE model_id = %s", [subject.model_id])
-    follow(subject, position, verdict, replayed=True, now=now)
-    return verdict
 
 
 def current_verdict(position: Position) -> dict[str, Any] | None:
@@ -146,34 +96,206 @@ def current_verdict(position: Position) -> dict[str, Any] | None:
     return state.verdict if is_good else None
 
 
+def judge_appended(position: Position, row: Row) -> Judged | None:
+    """Judge an evaluation that is not stored yet and newer than all of its version.
+
+    None where that needs what is stored: nothing was judged yet, or not under these rules.
+    """
+    names = list(msgspec.json.decode(row.metrics))
+    state, newest = position.state, position.newest
+    if newest is not None and (state is None or state.is_stale or state.last != newest.rank):
+        return None
+    fresh = newest is None or state is None
+    metric = position.policy.judged_metric(names if fresh else [*names, state.metric])
+    rules = position.policy.rules(metric) if metric else None
+    if metric is None or rules is None or not (fresh or _is_good(state, metric, rules)):
+        return None
+    plan = _Plan(position, row.rank, metric, rules, None if fresh else state, n_new=1)
+    value = msgspec.json.decode(row.metrics).get(metric)
+    history = (EMPTY if fresh else position.context).appended(row, value)
+    return next(_judged([(plan, history)], workers=1))
+
+
+def judge_stored(positions: Sequence[Position], *, workers: int = 1) -> Iterator[Judged]:
+    """Judge what is stored and not judged yet; versions whose verdict still holds are left out."""
+    plans: list[_Plan] = []
+    for position, reported in _reported([one for one in positions if not current_verdict(one)]):
+        plan = _plan(position, reported)
+        if plan is None:
+            yield _not_judged(position, reported)
+        else:
+            plans.append(plan)
+    histories = read_histories([plan.wanted() for plan in plans])
+    while chunk := list(islice(histories, CHUNK)):
+        yield from _judged([(plans[number], one) for number, one in chunk], workers=workers)
+
+
+def standing_verdict(position: Position) -> Judged:
+    """Return a verdict that still holds, without what it was computed by."""
+    if position.state is None:
+        raise AssertionError("a verdict that holds is that of a state")
+    return Judged(position, position.state.last, position.state.verdict, False, None)
+
+
+def standing(positions: Sequence[Position]) -> Iterator[Judged]:
+    """Yield what versions whose verdict still holds were last judged by; nothing is judged."""
+    known = [(one, one.state) for one in positions if one.state is not None]
+    wanted = [
+        Wanted(
+            one.subject,
+            state.metric,
+            state.fold.n_seen - state.fold.needs_from,
+            state.fold.n_seen,
+            state.last,
+        )
+        for one, state in known
+    ]
+    for number, history in read_histories(wanted):
+        position, state = known[number]
+        rules = position.policy.rules(state.metric)
+        if rules is None:
+            raise AssertionError("a verdict that holds was judged by rules")
+        folded = Folded(
+            state.metric, rules, history, state.fold, state.fold, np.empty(0), np.empty(0, bool)
+        )
+        yield Judged(position, state.last, state.verdict, False, folded)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """How many evaluations are to be judged, and which metrics they report."""
+
+    n: int
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a version is judged: by which rules, and from which state on (None: from the start)."""
+
+    position: Position
+    rank: Rank
+    metric: str
+    rules: Rules
+    state: State | None
+    n_new: int
+
+    @property
+    def replayed(self) -> bool:
+        """Whether what had been judged already is judged again."""
+        return self.state is None and self.position.state is not None
+
+    def wanted(self) -> Wanted:
+        """Return which evaluations that takes."""
+        if self.state is None:
+            limit, total = None, 0
+        else:
+            fold = self.state.fold
+            limit = fold.n_seen - fold.needs_from + self.n_new
+            total = fold.n_seen + self.n_new
+        return Wanted(self.position.subject, self.metric, limit, total, self.rank)
+
+
+def _plan(position: Position, reported: _Reported) -> _Plan | None:
+    newest, state = position.newest, position.state
+    metric = position.policy.judged_metric(reported.names) if newest else None
+    rules = position.policy.rules(metric) if metric else None
+    if newest is None or metric is None or rules is None:
+        return None
+    if state is None or not _is_good(state, metric, rules) or _starts_over(position):
+        return _Plan(position, newest.rank, metric, rules, None, reported.n)
+    return _Plan(position, newest.rank, metric, rules, state, reported.n)
+
+
 def _is_good(state: State, metric: str, rules: Rules) -> bool:
     return state.metric == metric and state.rules == rules_document(rules)
 
 
-def _unjudged(subject: Subject, metric: str, state: State | None) -> tuple[History, FoldState]:
-    if state is None:
-        return read_history(subject, metric, limit=None, n_total=0), FoldState()
-    new = count_after(subject, state.last)
-    context = state.fold.n_seen - state.fold.needs_from
-    total = state.fold.n_seen + new
-    return read_history(subject, metric, limit=context + new, n_total=total), state.fold
+def _starts_over(position: Position) -> bool:
+    """Whether what was folded no longer is what is stored, or is no longer to be judged."""
+    state, newest = position.state, position.newest
+    return state is None or newest is None or state.is_stale or state.last > newest.rank
 
 
-def _judged(
-    metric: str,
-    rules: Rules,
-    history: History,
-    fold: FoldState,
-    state: State | None,
-    *,
-    replayed: bool,
-) -> Judged:
-    judgement = judge(
-        history.values, history.counts, rules=rules, state=fold, offset=history.offset
-    )
-    dates = _Dates(history, state)
-    verdict = verdict_document(judgement.verdict, metric, dates)
-    return Judged(metric, rules, history, judgement, verdict, replayed)
+def _reported(positions: Sequence[Position]) -> Iterator[tuple[Position, _Reported]]:
+    """Yield positions with what their evaluations since the last judgement report.
+
+    Custom metrics are only looked for where no registered one is reported, which come first.
+    """
+    if not positions:
+        return
+    after = [
+        (START_OF_TIME, START_OF_TIME) if one.state is None or _starts_over(one) else one.state.last
+        for one in positions
+    ]
+    until = [
+        (END_OF_TIME, END_OF_TIME) if one.newest is None else one.newest.rank for one in positions
+    ]
+    params: list[list[Any]] = [
+        list(range(len(positions))),
+        [one.subject.machine_id for one in positions],
+        [one.subject.model_type for one in positions],
+        [one.subject.model_id for one in positions],
+        *([rank[place] for rank in ranks] for ranks in (after, until) for place in (0, 1)),
+    ]
+    for number, n, registered, custom in execute(_REPORTED, params, binary=True):
+        position = positions[number]
+        names = [name for name, is_in in zip(REGISTERED_METRICS, registered, strict=True) if is_in]
+        kept = [] if position.state is None or _starts_over(position) else [position.state.metric]
+        yield position, _Reported(n, [*names, *(custom or ()), *kept])
+
+
+_OF_VERSION = """
+    FROM model_performance_metrics e
+    WHERE e.machine_id = w.machine_id AND e.model_type = w.model_type AND e.model_id = w.model_id
+        AND (e.evaluation_end, e.evaluation_start) > (w.after_end, w.after_start)
+        AND (e.evaluation_end, e.evaluation_start) <= (w.until_end, w.until_start)
+"""
+_REPORTED = f"""
+    SELECT w.number, r.n, r.registered, CASE WHEN NOT true = ANY(r.registered) THEN (
+        SELECT array_agg(DISTINCT name)
+        FROM (SELECT jsonb_object_keys(e.metrics) AS name {_OF_VERSION}) AS names
+    ) END
+    FROM unnest(%b::int4[], %b::uuid[], %b::text[], %b::uuid[], %b::timestamptz[],
+            %b::timestamptz[], %b::timestamptz[], %b::timestamptz[])
+        AS w (number, machine_id, model_type, model_id,
+            after_end, after_start, until_end, until_start)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n,
+            ARRAY[{", ".join(f"count(e.{name}) > 0" for name in REGISTERED_METRICS)}] AS registered
+        {_OF_VERSION}
+    ) AS r
+"""
+
+
+def _not_judged(position: Position, reported: _Reported) -> Judged:
+    metric = position.policy.judged_metric(reported.names) if position.newest else None
+    return Judged(position, None, {**NOT_JUDGED, "metric": metric}, True, None)
+
+
+def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator[Judged]:
+    known = list(found)
+    series = [
+        Series(history.values, history.counts, plan.rules, _fold(plan), history.offset)
+        for plan, history in known
+    ]
+    for (plan, history), judgement in zip(known, judge_fleet(series, workers=workers), strict=True):
+        folded = Folded(
+            plan.metric,
+            plan.rules,
+            history,
+            before=_fold(plan),
+            after=judgement.state,
+            scores=judgement.statistics,
+            detected=judgement.degraded | judgement.crossed,
+        )
+        dates = _Dates(history, plan.state)
+        verdict = verdict_document(judgement.verdict, plan.metric, dates)
+        yield Judged(plan.position, plan.rank, verdict, plan.replayed, folded)
+
+
+def _fold(plan: _Plan) -> FoldState:
+    return FoldState() if plan.state is None else plan.state.fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,74 +343,3 @@ def _condition(condition: Condition, dates: _Dates) -> dict[str, Any]:
         "rule": condition.rule.value,
         "changed_at": dates(condition.change_index),
     }
-
-
-def _write_verdicts(subject: Subject, judged: Judged) -> None:
-    """Write each newly judged evaluation the verdict of its own prefix."""
-    judgement = judged.judgement
-    metric_ids = newest_ids(subject, len(judgement.statistics))
-    scores = [None if isnan(score) else score for score in judgement.statistics.tolist()]
-    detected = (judgement.degraded | judgement.crossed).tolist()
-    metrics_store.write_verdicts(
-        [
-            (metric_id, subject.machine_id, is_wrong, score, judged.rules.threshold)
-            for metric_id, is_wrong, score in zip(metric_ids, detected, scores, strict=True)
-        ]
-    )
-
-
-def save(
-    subject: Subject, position: Position, judged: Judged, *, rank: Rank, now: datetime
-) -> None:
-    """Store the state of a version, and let its series' alerts follow."""
-    execute(*state_statement(subject, judged, rank=rank, now=now))
-    follow(subject, position, judged.verdict, replayed=judged.replayed, now=now)
-
-
-def state_statement(
-    subject: Subject, judged: Judged, *, rank: Rank, now: datetime
-) -> tuple[str, list[Any]]:
-    """Return the statement that stores the state of a version."""
-    encode = msgspec.json.encode
-    params = [
-        subject.model_id,
-        judged.metric,
-        encode(rules_document(judged.rules)).decode(),
-        encode(judged.judgement.state.to_document()).decode(),
-        encode(judged.verdict).decode(),
-        judged.verdict["status"],
-        *rank,
-        now,
-    ]
-    return _SAVE, params
-
-
-_SAVE = """
-    INSERT INTO model_drift_states AS d (model_id, metric, rules, fold, verdict, status,
-        last_evaluation_end, last_evaluation_start, is_stale, judged_at)
-    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, false, %s)
-    ON CONFLICT (model_id) DO UPDATE SET metric = EXCLUDED.metric, rules = EXCLUDED.rules,
-        fold = EXCLUDED.fold, verdict = EXCLUDED.verdict, status = EXCLUDED.status,
-        last_evaluation_end = EXCLUDED.last_evaluation_end,
-        last_evaluation_start = EXCLUDED.last_evaluation_start,
-        is_stale = false, judged_at = EXCLUDED.judged_at
-"""
-
-
-def follow(
-    subject: Subject,
-    position: Position,
-    verdict: dict[str, Any],
-    *,
-    replayed: bool,
-    now: datetime,
-) -> None:
-    """Let a series' alerts follow the verdict on its active version, on a machine in service."""
-    if position.is_active and subject.in_service:
-        alerts.follow_verdict(
-            subject=subject,
-            verdict=verdict,
-            open_alerts=position.open_alerts,
-            replayed=replayed,
-            now=now,
-        )

@@ -12,9 +12,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import ModelPerformanceMetric
-from modelperf.services import drift_judgement, metrics_batch, metrics_store
+from modelperf.services import drift_following, drift_store, metrics_batch, metrics_store
 from modelperf.services.database import repeated
-from modelperf.services.drift_history import Position, read_position
+from modelperf.services.drift_judgement import (
+    Judged,
+    current_verdict,
+    is_detected,
+    judge_appended,
+)
+from modelperf.services.drift_positions import read_position, read_positions
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import FieldError, InvalidError, NotFoundError
 from modelperf.services.metrics_batch import Status
@@ -63,11 +69,12 @@ def _record(evaluation: Evaluation, by: str, machine_ids: Machines) -> Recorded:
         raise InvalidError(found[0].msg, found)
     now = timezone.now()
     row = build(evaluation, subject=subject, by=by, now=now)
-    position = read_position(subject)
-    if position.newest is None or row.rank > position.newest.rank:
-        judged = drift_judgement.judge_appended(position, row)
+    position = read_position(subject, now=now)
+    is_newest = position.newest is None or row.rank > position.newest.rank
+    if is_newest and position.is_due(row.rank, now):
+        judged = judge_appended(position, row)
         if judged is not None:
-            return _append(subject, row, position, judged, now)
+            return _append(row, judged, now)
     return _insert(subject, row, now)
 
 
@@ -86,33 +93,26 @@ def _visible(machine_id: uuid.UUID, machine_ids: Machines) -> bool:
     return machine_ids is None or machine_id in machine_ids
 
 
-def _append(
-    subject: Subject,
-    row: Row,
-    position: Position,
-    judged: drift_judgement.Judged,
-    now: datetime,
-) -> Recorded:
+def _append(row: Row, judged: Judged, now: datetime) -> Recorded:
     """Store a newest evaluation with its verdict: the usual case, and the fast one."""
     row = row._replace(
         drift_detected=judged.detected,
         drift_score=judged.verdict["statistic"],
         drift_threshold=judged.verdict["threshold"],
     )
-    state = drift_judgement.state_statement(subject, judged, rank=row.rank, now=now)
-    metrics_store.insert(row, beside=state)
-    drift_judgement.follow(subject, position, judged.verdict, replayed=judged.replayed, now=now)
+    metrics_store.insert(row, beside=drift_store.states_statement([judged], now=now))
+    drift_following.follow([judged], now=now)
     return _answer(row.id, "created", 1, judged.verdict)
 
 
 def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
     """Store a late, repeated or corrected evaluation and judge its version anew."""
     stored = metrics_batch.store_one(row, subject)
-    position = read_position(subject)
-    verdict = drift_judgement.current_verdict(position)
+    position = read_position(subject, now=now)
+    verdict = current_verdict(position)
     if stored.status == "unchanged" and verdict is not None:
         return _answer(*stored, verdict)
-    return _answer(*stored, drift_judgement.judge_stored(subject, position, now=now))
+    return _answer(*stored, drift_following.settle([position], now=now)[subject.model_id])
 
 
 def _answer(
@@ -122,7 +122,7 @@ def _answer(
         metric_id=metric_id,
         status=status,
         revision=revision,
-        drift_detected=drift_judgement.is_detected(verdict),
+        drift_detected=is_detected(verdict),
         drift_score=verdict["statistic"],
         recommendation=recommendation(verdict),
         verdict=verdict,
@@ -165,7 +165,7 @@ def _record_batch(
         stored = metrics_batch.store(evaluations, about, by=by, now=now)
     if not judge:
         return [Recorded(*one) for _, one in stored]
-    verdicts = {model_id: _judge(subject, now) for model_id, subject in subjects.items()}
+    verdicts = drift_following.settle(read_positions(subjects.values(), now=now), now=now)
     return [_answer(*one, verdicts[row.model_id]) for row, one in stored]
 
 
@@ -194,10 +194,6 @@ def _about(evaluations: Sequence[Evaluation], subjects: dict[uuid.UUID, Subject]
     return about
 
 
-def _judge(subject: Subject, now: datetime) -> dict[str, Any]:
-    return drift_judgement.judge_stored(subject, read_position(subject), now=now)
-
-
 @transaction.atomic
 def delete(*, metrics: Iterable[ModelPerformanceMetric], by: str) -> int:
     """Delete evaluations with their revisions, and judge what is left of their versions."""
@@ -215,8 +211,7 @@ def delete(*, metrics: Iterable[ModelPerformanceMetric], by: str) -> int:
         first[subject] = min(rank, first.get(subject, rank))
     metrics_store.mark_stale(first)
     now = timezone.now()
-    for subject in subjects.values():
-        _judge(subject, now)
+    drift_following.settle(read_positions(subjects.values(), now=now), now=now)
     return len(doomed)
 
 

@@ -17,6 +17,7 @@ from modelperf.services.errors import FieldError
 
 _METRIC_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:%/@ -]{0,99}")
 _LARGEST_COUNT: Final = 2**63 - 1
+START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 

@@ -70,7 +70,7 @@ def lock_subject(model_id: uuid.UUID) -> Subject | None:
     """Lock the series of a model version and return the version, or None if it is unknown."""
     found = execute(
         f"""
-        SELECT {_SUBJECT_COLUMNS}
+        SELECT s.check_id, {_SUBJECT_COLUMNS}
         FROM model_versions v
         JOIN machines m ON m.id = v.machine_id
         JOIN model_series s ON s.machine_id = v.machine_id AND s.model_type = v.model_type
@@ -79,7 +79,11 @@ def lock_subject(model_id: uuid.UUID) -> Subject | None:
         """,
         [model_id],
     ).fetchone()
-    return None if found is None else Subject(*found)
+    if found is None:
+        return None
+    if found[0] is not None:
+        take_from_check([model_id])
+    return Subject(*found[1:])
 
 
 def machine_exists(machine_id: uuid.UUID) -> bool:
@@ -90,14 +94,30 @@ def machine_exists(machine_id: uuid.UUID) -> bool:
 
 def lock_series(model_ids: Collection[uuid.UUID]) -> None:
     """Lock the series of model versions, in the one order in which everybody locks them."""
-    execute(
+    found = execute(
         """
-        SELECT count(*) FROM (
-            SELECT FROM model_series s JOIN model_versions v USING (machine_id, model_type)
+        SELECT count(check_id) FROM (
+            SELECT s.check_id
+            FROM model_series s JOIN model_versions v USING (machine_id, model_type)
             WHERE v.id = ANY(%b)
             ORDER BY s.machine_id, s.model_type
             FOR UPDATE OF s
         ) AS locked
+        """,
+        [list(model_ids)],
+    ).fetchone()
+    if found and found[0]:
+        take_from_check(model_ids)
+
+
+def take_from_check(model_ids: Collection[uuid.UUID]) -> None:
+    """Take locked series away from a check that runs: what it has read of them is changing."""
+    execute(
+        """
+        UPDATE model_series s SET check_id = NULL
+        FROM model_versions v
+        WHERE v.id = ANY(%b) AND s.check_id IS NOT NULL
+            AND s.machine_id = v.machine_id AND s.model_type = v.model_type
         """,
         [list(model_ids)],
     )

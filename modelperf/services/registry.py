@@ -214,7 +214,11 @@ def _lock_series(*, machine: Machine, model_type: str) -> Series:
         [Series(machine=machine, model_type=model_type)], ignore_conflicts=True
     )
     # A statement of its own: what it waits for must be seen by what follows.
-    return Series.objects.select_for_update().get(machine=machine, model_type=model_type)
+    series = Series.objects.select_for_update().get(machine=machine, model_type=model_type)
+    if series.check_id is not None:
+        # What a check that runs has read of it is changing.
+        Series.objects.filter(pk=series.pk).update(check_id=None)
+    return series
 
 
 def _free_number(model: ModelVersion, number: int | None) -> int:

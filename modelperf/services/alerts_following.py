@@ -1,0 +1,270 @@
+"""Alerts follow what judging says of a series: raised, kept up to date, and cleared."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from modelperf.models import Alert, AlertMember
+from modelperf.models.keys import uuid7
+from modelperf.services.alerts_conditions import JUDGED_TYPES, OpenAlert, Wanted, wanted_alerts
+from modelperf.services.database import execute
+from modelperf.services.metrics_rows import Subject
+from modelperf.services.policies import PolicyValues
+
+SYSTEM: Final = "system"
+_TOUCHING: Final = frozenset({"opened", "cleared", "in_fleet_alert"})
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A series whose alerts follow: the verdict on its active version, and what else was seen.
+
+    `seen` are alerts of other types that are wanted, `seen_types` the types that were looked for.
+    """
+
+    subject: Subject
+    verdict: dict[str, Any]
+    open_alerts: Sequence[OpenAlert]
+    policy: PolicyValues
+    replayed: bool = False
+    seen: Mapping[str, Wanted] = field(default_factory=dict)
+    seen_types: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is to become of the alerts of some series, by condition key."""
+
+    raised: dict[str, tuple[Wanted, Subject]] = field(default_factory=dict)
+    kept: dict[str, tuple[OpenAlert, Wanted, Subject]] = field(default_factory=dict)
+    cleared: dict[str, tuple[OpenAlert, str]] = field(default_factory=dict)
+    reasons: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def told(self, subject: Subject, key: str, decision: str, **more: Any) -> None:
+        """Note why a condition has an alert or none, for the verdict that is stored."""
+        entry = {"condition_key": key, "decision": decision, **more}
+        self.reasons.setdefault(subject.model_id, []).append(entry)
+
+    @property
+    def touched(self) -> set[uuid.UUID]:
+        """The versions for which an alert opened or ended."""
+        return {
+            model_id
+            for model_id, entries in self.reasons.items()
+            if any(
+                entry["decision"] in {"opened", "cleared", "in_fleet_alert"} for entry in entries
+            )
+        }
+
+    def documents(self) -> dict[uuid.UUID, dict[str, Any]]:
+        """Return the reasons as they are stored with verdicts."""
+        touched = self.touched
+        return {
+            model_id: {"touched": model_id in touched, "decisions": entries}
+            for model_id, entries in self.reasons.items()
+        }
+
+
+def decide(followed: Iterable[Followed], *, cut_off: Callable[[Followed], float]) -> Changes:
+    """Return what becomes of the alerts of some series.
+
+    What another version was alerted for is not cleared by one that cannot be judged yet. An alert
+    stays while its condition does, even where the cut-off has become lower since; only where the
+    history or the rules changed (`replayed`) it must be earned anew, so that the order of arrival
+    leaves no trace.
+    """
+    changes = Changes()
+    for one in followed:
+        if one.verdict["conditions"] or one.open_alerts or one.seen:
+            _decide(one, cut_off, changes)
+    return changes
+
+
+def _decide(one: Followed, cut_off: Callable[[Followed], float], changes: Changes) -> None:
+    unresolved = {alert.condition_key: alert for alert in one.open_alerts}
+    limit = cut_off(one) if _has_change_point(one.verdict) else 0.0
+    every = wanted_alerts(one.subject, one.verdict, cut_off=1.0)
+    earned = wanted_alerts(one.subject, one.verdict, cut_off=limit)
+    kept = {**(earned if one.replayed else every), **one.seen}
+    for key, wanted in kept.items():
+        if key in unresolved:
+            changes.kept[key] = (unresolved[key], wanted, one.subject)
+            alert_id = str(unresolved[key].id)
+            changes.told(one.subject, key, "kept", alert_id=alert_id, cut_off=limit)
+        elif key in earned or key in one.seen:
+            changes.raised[key] = (wanted, one.subject)
+    for key in every.keys() - earned.keys() - (unresolved.keys() & kept.keys()):
+        changes.told(one.subject, key, "above_cut_off", cut_off=limit)
+    _decide_clearing(one, unresolved, kept, changes)
+
+
+def _has_change_point(verdict: dict[str, Any]) -> bool:
+    return any(condition["rule"] == "change_point" for condition in verdict["conditions"])
+
+
+def _decide_clearing(
+    one: Followed,
+    unresolved: Mapping[str, OpenAlert],
+    kept: Mapping[str, Wanted],
+    changes: Changes,
+) -> None:
+    judged = one.verdict["status"] != "insufficient_data"
+    for key, alert in unresolved.items():
+        is_own = judged or alert.model_id == one.subject.model_id
+        is_gone = (alert.alert_type in JUDGED_TYPES and is_own) or (
+            alert.alert_type in one.seen_types
+        )
+        if key not in kept and is_gone:
+            was_judged = alert.alert_type in JUDGED_TYPES
+            action = "history_changed" if one.replayed and was_judged else "recovered"
+            changes.cleared[key] = (alert, action)
+            changes.told(one.subject, key, "cleared", alert_id=str(alert.id))
+
+
+def apply(changes: Changes, *, now: datetime) -> None:
+    """Carry the changes out; each kind is one statement, however many alerts it is about."""
+    _leave_to_fleet_alerts(changes)
+    _raise(changes, now)
+    _update(
+        [
+            _content(wanted, subject) | {"id": alert.id}
+            for alert, wanted, subject in changes.kept.values()
+            if alert.details != wanted.details or alert.occurrences != wanted.occurrences
+        ]
+    )
+    _clear(changes, now)
+
+
+def _leave_to_fleet_alerts(changes: Changes) -> None:
+    """Raise no alert for what an open fleet alert is about."""
+    if not changes.raised:
+        return
+    members = AlertMember.objects.present().filter(
+        condition_key__in=changes.raised, alert__is_resolved=False
+    )
+    for key, alert_id in members.values_list("condition_key", "alert_id"):
+        _, subject = changes.raised.pop(key)
+        changes.told(subject, key, "in_fleet_alert", alert_id=str(alert_id))
+
+
+def _raise(changes: Changes, now: datetime) -> None:
+    """Open the alerts of conditions: the one that was resolved before, or a new one."""
+    if not changes.raised:
+        return
+    earlier = _newest_resolved(changes.raised)
+    created: list[Alert] = []
+    reopened: list[dict[str, Any]] = []
+    for key, (wanted, subject) in changes.raised.items():
+        before = earlier.get(key)
+        if before is None:
+            alert_id = uuid7()
+            created.append(_new_alert(alert_id, wanted, subject, now))
+        elif before.resolved_by == SYSTEM or _is_later(wanted.details, before.alert_details):
+            alert_id = before.pk
+            reopened.append(_content(wanted, subject) | {"id": alert_id})
+        else:
+            changes.told(subject, key, "resolved_by_person", alert_id=str(before.pk))
+            continue
+        changes.told(subject, key, "opened", alert_id=str(alert_id))
+    # A person may have reopened the condition's alert a moment ago: then it is there.
+    Alert.objects.bulk_create(created, ignore_conflicts=True)
+    _update(reopened, reopened_at=now)
+
+
+def _newest_resolved(keys: Iterable[str]) -> dict[str, Alert]:
+    found = Alert.objects.filter(condition_key__in=list(keys), is_resolved=True)
+    newest_last = found.order_by("resolved_at", "id")
+    return {alert.condition_key: alert for alert in newest_last}
+
+
+def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Subject, now: datetime) -> Alert:
+    return Alert(
+        id=alert_id,
+        condition_key=wanted.condition_key,
+        alert_type=wanted.alert_type,
+        machine_id=subject.machine_id,
+        model_type=subject.model_type,
+        alert_timestamp=now,
+        **_content(wanted, subject),
+    )
+
+
+def _is_later(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    """Whether a change is another one than the change a person has resolved already."""
+    return (details.get("changed_at") or "") > (earlier.get("changed_at") or "")
+
+
+def _content(wanted: Wanted, subject: Subject) -> dict[str, Any]:
+    return {
+        "severity": wanted.severity,
+        "alert_message": wanted.message,
+        "occurrences": wanted.occurrences,
+        "current_metric_value": wanted.current,
+        "threshold_value": wanted.threshold,
+        "baseline_metric_value": wanted.baseline,
+        "alert_details": wanted.details,
+        "model_id": subject.model_id,
+        "model_version": subject.model_version,
+    }
+
+
+def _update(contents: list[dict[str, Any]], *, reopened_at: datetime | None = None) -> None:
+    """Write what alerts say now; with `reopened_at` they are open again since then."""
+    if not contents:
+        return
+    is_open = reopened_at is None
+    execute(
+        f"""
+        UPDATE model_alerts AS a SET {", ".join(f"{name} = w.{name}" for name in _CONTENT)}
+            {"" if is_open else _OPEN_AGAIN}
+        FROM jsonb_to_recordset(%s::jsonb)
+            AS w (id uuid, {", ".join(f"{name} {kind}" for name, kind in _CONTENT.items())})
+        WHERE a.id = w.id AND a.is_resolved = %s
+        """,
+        [
+            *([] if is_open else [reopened_at]),
+            msgspec.json.encode(contents).decode(),
+            not is_open,
+        ],
+    )
+
+
+_CONTENT: Final = {
+    "severity": "text",
+    "alert_message": "text",
+    "occurrences": "int4",
+    "current_metric_value": "float8",
+    "threshold_value": "float8",
+    "baseline_metric_value": "float8",
+    "alert_details": "jsonb",
+    "model_id": "uuid",
+    "model_version": "int4",
+}
+_OPEN_AGAIN: Final = """
+    , state = 'open', is_resolved = false, resolved_at = NULL, resolved_by = NULL,
+    resolution_action = '', resolution_notes = '', alert_timestamp = %s
+"""
+
+
+def _clear(changes: Changes, now: datetime) -> None:
+    if changes.cleared:
+        execute(
+            """
+            UPDATE model_alerts AS a SET state = 'resolved', is_resolved = true,
+                resolved_at = %b, resolved_by = %b, resolution_action = w.action
+            FROM unnest(%b::uuid[], %b::text[]) AS w (id, action)
+            WHERE a.id = w.id AND NOT a.is_resolved
+            """,
+            [
+                now,
+                SYSTEM,
+                [alert.id for alert, _ in changes.cleared.values()],
+                [action for _, action in changes.cleared.values()],
+            ],
+        )

@@ -1,0 +1,139 @@
+"""What follows from judging: alerts, and the verdicts that are worth keeping."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from modelperf.models import Alert
+from modelperf.services import alerts_following, drift_store
+from modelperf.services.alerts_conditions import Wanted, missing_evaluations
+from modelperf.services.alerts_following import Changes, Followed
+from modelperf.services.database import execute
+from modelperf.services.drift_judgement import (
+    Judged,
+    is_detected,
+    judge_stored,
+    standing,
+    standing_verdict,
+)
+from modelperf.services.drift_positions import Position
+from modelperf.stats.fleet import CutOff
+
+MISSED_CADENCES: Final = 2  # one evaluation may be late; two in a row have stopped
+
+
+def settle(
+    positions: Sequence[Position], *, now: datetime, keep: bool = False
+) -> dict[uuid.UUID, dict[str, Any]]:
+    """Judge what is not judged yet of locked series, store it, and let alerts follow.
+
+    Returns the verdicts by model version. With `keep` every verdict is stored for good; otherwise
+    those that changed, or that are about something wrong.
+    """
+    judged = list(judge_stored(positions))
+    drift_store.save(judged, now=now)
+    known = {one.position.subject.model_id for one in judged}
+    rest = [one for one in positions if one.subject.model_id not in known]
+    judged += list(standing([one for one in rest if keep and not _is_kept(one)]))
+    known = {one.position.subject.model_id for one in judged}
+    judged += [standing_verdict(one) for one in rest if one.subject.model_id not in known]
+    follow(judged, now=now, keep=keep)
+    return {one.position.subject.model_id: one.verdict for one in judged}
+
+
+def _is_kept(position: Position) -> bool:
+    return position.state is not None and position.state.stored_verdict_id is not None
+
+
+def follow(judged: Sequence[Judged], *, now: datetime, keep: bool = False) -> None:
+    """Let alerts follow verdicts between two checks of the fleet, and keep what changed."""
+    changes = alerts_following.decide(followed(judged, now=now), cut_off=_LastCutOff())
+    alerts_following.apply(changes, now=now)
+    kept = [one for one in judged if keep or _is_worth_keeping(one, changes)]
+    drift_store.store_verdicts(kept, changes.documents(), check_run_id=None, now=now)
+
+
+def _is_worth_keeping(one: Judged, changes: Changes) -> bool:
+    is_touched = one.position.subject.model_id in changes.touched
+    return is_touched or drift_store.changed(one) or is_detected(one.verdict)
+
+
+def followed(judged: Iterable[Judged], *, now: datetime) -> Iterator[Followed]:
+    """Yield the series whose alerts follow: by their active version, on a machine in service.
+
+    That evaluations are missing is found by checks; what arrives late can only end it.
+    """
+    for one in judged:
+        if one.position.is_active and one.position.subject.in_service:
+            missing = overdue(one, now)
+            known = {alert.condition_key for alert in one.position.open_alerts}
+            is_known = missing is not None and missing.condition_key in known
+            yield followed_with(one, [missing] if missing and is_known else [], _MISSING)
+
+
+def followed_with(one: Judged, seen: Iterable[Wanted], types: frozenset[str]) -> Followed:
+    """Return a series as its alerts follow, with what else was seen of it."""
+    return Followed(
+        subject=one.position.subject,
+        verdict=one.verdict,
+        open_alerts=one.position.open_alerts,
+        policy=one.position.policy,
+        replayed=one.replayed,
+        seen={wanted.condition_key: wanted for wanted in seen},
+        seen_types=types,
+    )
+
+
+_MISSING: Final = frozenset({Alert.Type.EVALUATION_MISSING.value})
+
+
+def overdue(one: Judged, now: datetime) -> Wanted | None:
+    """Return the alert that is wanted where a series' next evaluations should be here by now."""
+    position = one.position
+    seconds = position.policy.expected_cadence_seconds
+    if seconds is None:
+        return None
+    cadence = timedelta(seconds=seconds)
+    newest = one.rank or (position.newest.rank if position.newest else None)
+    newest_end = newest[0] if newest else position.registered_at
+    due_at = newest_end + cadence + timedelta(seconds=position.policy.label_delay_seconds)
+    if now <= due_at + (MISSED_CADENCES - 1) * cadence:
+        return None
+    return missing_evaluations(
+        position.subject, newest_end=newest_end, due_at=due_at, cadence=cadence
+    )
+
+
+class _LastCutOff:
+    """The cut-off that the last check of the fleet stored, read when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._found: CutOff | None = None
+
+    def __call__(self, one: Followed) -> float:
+        if self._found is None:
+            self._found = last_cut_off()
+        return self._found.of(one.policy.q)
+
+
+def last_cut_off() -> CutOff:
+    """Return the cut-off of the last check; before the first, for all series that are in service.
+
+    That number is fixed by the registry: the order in which evaluations arrive cannot move it.
+    """
+    found = execute(
+        """
+        SELECT run.n_series, run.n_rejected, (
+            SELECT count(*) FROM model_versions v JOIN machines m ON m.id = v.machine_id
+            WHERE v.is_active AND m.is_active)
+        FROM (VALUES (1)) AS one
+        LEFT JOIN LATERAL (
+            SELECT n_series, n_rejected FROM model_check_runs ORDER BY finished_at DESC LIMIT 1
+        ) AS run ON true
+        """
+    ).fetchone()
+    n_series, n_rejected, n_in_service = found or (None, None, 1)
+    return CutOff(n_judged=n_series or n_in_service, n_rejected=n_rejected or 0)
