@@ -23,11 +23,12 @@ from rest_framework.viewsets import ViewSet
 from modelperf.api import parameters
 from modelperf.api.authentication import READ, Access, access_of
 from modelperf.api.cursors import Order, Paged, page
-from modelperf.api.parsers import JSON, short
+from modelperf.api.parsers import JSON, NDJSON, short
 from modelperf.models import Machine, ModelVersion
 from modelperf.services.errors import FieldError, InvalidError, NotFoundError
 
 Style = Literal["query", "body", "either"]
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Call:
     reshape: Callable[[Any], Any] | None
     sends: Any
     problems: tuple[int, ...]
+    lines: bool
 
 
 @dataclass
@@ -61,9 +63,13 @@ def call(
     reshape: Callable[[Any], Any] | None = None,
     sends: Any = None,
     problems: tuple[int, ...] = (),
+    lines: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., HttpResponse]]:
-    """Make a method an endpoint: `method(self, given, **ids)` returns the answer's value."""
-    declared = Call(takes, answers, scope, style, reshape, sends, problems)
+    """Make a method an endpoint: `method(self, given, **ids)` returns the answer's value.
+
+    With `lines` an array that it sends or answers may be one value a line instead.
+    """
+    declared = Call(takes, answers, scope, style, reshape, sends, problems, lines)
 
     def decorate(method: Callable[..., Any]) -> Callable[..., HttpResponse]:
         @functools.wraps(method)
@@ -71,7 +77,8 @@ def call(
             ids = {name: parameters.in_path(name, text) for name, text in path.items()}
             given = self.given(declared)
             self.is_read = True
-            return answered(method(self, *((given,) if takes else ()), **ids), answers)
+            value = method(self, *((given,) if takes else ()), **ids)
+            return answered(value, answers, lines=lines and self.asks_for_lines)
 
         endpoint.call = declared  # type: ignore[attr-defined]
         return endpoint
@@ -79,11 +86,14 @@ def call(
     return decorate
 
 
-def answered(value: Any, kind: Any) -> HttpResponse:
+def answered(value: Any, kind: Any, *, lines: bool = False) -> HttpResponse:
     """Return the value as JSON, with the fields of the declared kind and no others."""
     if isinstance(value, HttpResponse):
         return value
     answer = value if isinstance(value, Answer) else Answer(value)
+    if lines:
+        content = _ENCODER.encode_lines(shaped(answer.value, kind))
+        return HttpResponse(content, NDJSON, answer.status, headers=answer.headers)
     content = msgspec.json.encode(shaped(answer.value, kind))
     return HttpResponse(content, JSON, answer.status, headers=answer.headers)
 
@@ -147,6 +157,17 @@ class Endpoint(ViewSet):
             self._refuse_query(query)
             return parameters.read(kind, body={} if body is None else body)
         return parameters.read(kind, query=query, body=(declared.reshape or _as_is)(body))
+
+    @property
+    def takes_lines(self) -> bool:
+        """Whether the call reads a body of one JSON value a line."""
+        declared: Call = getattr(self, str(self.action)).call
+        return declared.lines
+
+    @property
+    def asks_for_lines(self) -> bool:
+        """Whether the caller would rather have one value a line than an array."""
+        return self.request.get_preferred_type([JSON, NDJSON]) == NDJSON
 
     def body(self) -> Any:
         """Return the decoded body, None where nothing was sent."""

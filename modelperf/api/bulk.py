@@ -6,12 +6,15 @@ for the places of its errors.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 
 from modelperf.api import parameters
 from modelperf.api.parameters import Place, in_utc
+from modelperf.api.parsers import Lines
 from modelperf.services.errors import FieldError, InvalidError
 from modelperf.services.metrics import LARGEST_BATCH, Evaluation
 
@@ -38,7 +41,7 @@ def gathered(body: Any, row: Place = ()) -> Any:
 def evaluations_of(body: Any) -> list[Evaluation]:
     """Return the evaluations of a batch; raise InvalidError naming rows and parameters."""
     if not isinstance(body, list) or not 1 <= len(body) <= LARGEST_BATCH:
-        msg = f"A JSON array of 1 to {LARGEST_BATCH} evaluations is expected."
+        msg = f"1 to {LARGEST_BATCH} evaluations are expected, in a JSON array or one a line."
         raise parameters.invalid([FieldError(("body",), msg, "type_error")])
     rows = [gathered(row, (number,)) for number, row in enumerate(body)]
     try:
@@ -47,6 +50,17 @@ def evaluations_of(body: Any) -> list[Evaluation]:
     except ValueError:
         return _read_each(rows)
     return evaluations
+
+
+@contextmanager
+def lines_named(body: Any) -> Iterator[None]:
+    """Tell the lines of errors where the evaluations came one a line."""
+    try:
+        yield
+    except InvalidError as error:
+        if not isinstance(body, Lines) or not error.errors:
+            raise
+        raise parameters.invalid([body.named(one) for one in error.errors]) from None
 
 
 def _check_times(evaluations: list[Evaluation]) -> None:

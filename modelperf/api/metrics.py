@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from modelperf.api import csv_pages
 from modelperf.api.authentication import WRITE
 from modelperf.api.base import Answer, Endpoint, Rows, call, next_link, rows
-from modelperf.api.bulk import evaluations_of, gathered
+from modelperf.api.bulk import evaluations_of, gathered, lines_named
 from modelperf.api.cursors import BY_ID, Order, Page, page
 from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Time
@@ -216,15 +216,19 @@ class Metrics(Endpoint):
         """Record one evaluation and judge its model version; the same again changes nothing."""
         return metrics.record(evaluation=given, by=self.actor, machine_ids=self.access.machine_ids)
 
-    @call(takes=BulkQuery, sends=list[Evaluation], answers=list[BulkAnswer], scope=WRITE)
+    @call(
+        takes=BulkQuery, sends=list[Evaluation], answers=list[BulkAnswer], scope=WRITE, lines=True
+    )
     def bulk(self, given: BulkQuery) -> list[Recorded] | Rows:
         """Record 1 to 5,000 evaluations, all or nothing; answers stand in their order."""
-        stored = metrics.record_batch(
-            evaluations=evaluations_of(self.body()),
-            by=self.actor,
-            judge=given.judge,
-            machine_ids=self.access.machine_ids,
-        )
+        body = self.body()
+        with lines_named(body):
+            stored = metrics.record_batch(
+                evaluations=evaluations_of(body),
+                by=self.actor,
+                judge=given.judge,
+                machine_ids=self.access.machine_ids,
+            )
         if given.judge:
             return stored
         return Rows([BulkAnswer(one.metric_id, one.status, one.revision) for one in stored])

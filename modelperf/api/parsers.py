@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import IO, Any, Final
 
 import msgspec
@@ -14,11 +16,14 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from modelperf.services.errors import FieldError, InvalidError
+from modelperf.services.metrics import LARGEST_BATCH
 
 JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
 DEEPEST: Final = 64
 _MEMBER: Final = re.compile(rb'"[ \t\r\n]*:')
 _CONTAINERS: Final = frozenset((dict, list))
+_LINE: Final = re.compile(rb"[^ \t\r\n][^\n]*")
 
 
 class StrictJSONParser(BaseParser):
@@ -37,12 +42,45 @@ class StrictJSONParser(BaseParser):
         return decode(request.body)
 
 
+class LinesParser(BaseParser):
+    """Reads a body of one JSON value a line."""
+
+    media_type = NDJSON
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Any = None,
+    ) -> Any:
+        """Return the decoded lines. Django bounds their size only where `.body` is read."""
+        request: HttpRequest = parser_context["request"]
+        return decode_lines(request.body)
+
+
+class Lines(list[Any]):
+    """The values of lines; `numbers` counts the lines from 1, blank ones included."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def named(self, error: FieldError) -> FieldError:
+        """Tell the line of an error beside the row that has it."""
+        row = error.loc[1] if len(error.loc) > 1 else None
+        if not isinstance(row, int) or row >= len(self.numbers):
+            return error
+        return FieldError(error.loc, f"Line {self.numbers[row]}: {error.msg}", error.type)
+
+
 class AnyIsJSON(BaseContentNegotiation):
     """Answers are JSON whatever is asked for; a CSV page is asked for by a parameter."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         """Return the parser of a JSON body, None (415) for another."""
         kind = (request.content_type or "").partition(";")[0].strip().lower()
+        view = request.parser_context["view"]
+        if kind == NDJSON and getattr(view, "takes_lines", False):
+            return LinesParser()
         is_json = kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
         return parsers[0] if is_json else None
 
@@ -63,6 +101,33 @@ def decode(body: bytes) -> Any:
     if b"\\u0000" in body:
         _refuse_nul(value)
     return value
+
+
+def decode_lines(body: bytes) -> Lines:
+    """Decode one JSON value a line, each as strictly as a body; blank lines are skipped.
+
+    Lines are decoded one by one, and none after the first that is too many.
+    """
+    lines = Lines()
+    for number, line in islice(_numbered(body), LARGEST_BATCH + 1):
+        lines.numbers.append(number)
+        try:
+            lines.append(decode(line))
+        except InvalidError as error:
+            loc = ("body", len(lines), *error.errors[0].loc[1:])
+            told = lines.named(FieldError(loc, error.errors[0].msg, error.errors[0].type))
+            raise InvalidError(told.msg, [told]) from None
+        except ParseError as error:
+            raise ParseError(f"Line {number}: {error.detail}") from None
+    return lines
+
+
+def _numbered(body: bytes) -> Iterator[tuple[int, bytes]]:
+    number, seen = 1, 0
+    for line in _LINE.finditer(body):
+        number += body.count(b"\n", seen, line.start())
+        seen = line.start()
+        yield number, line.group()
 
 
 def _decoded(body: bytes) -> Any:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from modelperf.api.authentication import ApiKeyAuthentication
 from modelperf.api.base import Call
 from modelperf.api.parameters import parameters
-from modelperf.api.parsers import JSON
+from modelperf.api.parsers import JSON, NDJSON
 from modelperf.services.metrics import Evaluation
 
 REFERENCE: Final = "#/components/schemas/{name}"
@@ -22,6 +22,7 @@ OPEN_TO_NUMBERS: Final = (Evaluation,)
 TIMES: Final = ("evaluation_start", "evaluation_end", "evaluation_date")
 ALWAYS: Final = (400, 401, 403, 422, 429, 503)
 WITH_BODY: Final = (411, 413, 415)
+_LINES: Final = "What the JSON array has, one a line."
 
 
 class FieldProblem(Struct):
@@ -102,7 +103,7 @@ class CallSchema(AutoSchema):
     def _body(self) -> dict[str, Any] | None:
         call = self.call
         if call.sends:
-            return {"required": True, "content": {JSON: {"schema": self._form(call.sends)}}}
+            return {"required": True, "content": self._content(call.sends)}
         if call.takes is None or call.style == "query" or self.method == "GET":
             return None
         if call.style == "body":
@@ -116,7 +117,7 @@ class CallSchema(AutoSchema):
         call = self.call
         answer: dict[str, Any] = {
             "description": "The answer.",
-            "content": {JSON: {"schema": self._form(call.answers)}},
+            "content": self._content(call.answers),
         }
         if "format" in (parameters(call.takes) if call.takes else ()):
             answer["content"]["text/csv"] = {"schema": {"type": "string"}}
@@ -126,6 +127,13 @@ class CallSchema(AutoSchema):
         problem = {"application/problem+json": {"schema": self._form(Problem)}}
         problems = {str(s): {"description": _MEANING[s], "content": problem} for s in statuses}
         return {"200": answer, **created, **problems}
+
+    def _content(self, kind: Any) -> dict[str, Any]:
+        """Return an array's schema as JSON, and where the call has it so, as one value a line."""
+        content: dict[str, Any] = {JSON: {"schema": self._form(kind)}}
+        if self.call.lines:
+            content[NDJSON] = {"schema": {"type": "string", "description": _LINES}}
+        return content
 
     def _form(self, kind: Any) -> dict[str, Any]:
         """Return the schema of a kind; the structs in it become components."""
