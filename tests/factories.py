@@ -16,6 +16,7 @@ from modelperf.models import (
     Alert,
     ApiKey,
     DriftState,
+    FeatureReference,
     LatestPerformance,
     Machine,
     MetricRevision,
@@ -24,8 +25,10 @@ from modelperf.models import (
     Policy,
     Series,
     TrainingRun,
+    WindowProfile,
 )
 from modelperf.models.keys import uuid7
+from modelperf.stats.profiles import Reference, profile_of, reference_of
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 ALL_SCOPES = ("read", "write", "train", "triage", "admin")
@@ -254,3 +257,44 @@ class AlertFactory(DjangoModelFactory[Alert]):
     condition_key = factory.Sequence(lambda n: f"condition:{n}")
     alert_timestamp = factory.LazyFunction(timezone.now)
     alert_message = "The model got worse."
+
+
+class FeatureReferenceFactory(DjangoModelFactory[FeatureReference]):
+    """What the feature `load` is compared with: the numbers from 0 to 99."""
+
+    class Meta:
+        model = FeatureReference
+
+    model = factory.SubFactory(ModelVersionFactory, is_active=True)
+    name = "load"
+    role = "feature"
+    kind = "numeric"
+    profile = factory.LazyFunction(lambda: reference_of(range(100)).to_bytes())
+    n = 100
+    created_at = factory.LazyFunction(timezone.now)
+
+
+class WindowProfileFactory(DjangoModelFactory[WindowProfile]):
+    """A day of that feature: the same numbers again; `day` moves the window."""
+
+    class Meta:
+        model = WindowProfile
+
+    class Params:
+        day = factory.Sequence(lambda n: n)
+
+    reference = factory.SubFactory(FeatureReferenceFactory)
+    model = factory.SelfAttribute("reference.model")
+    machine = factory.SelfAttribute("model.machine")
+    model_type = factory.SelfAttribute("model.model_type")
+    model_version = factory.SelfAttribute("model.model_version")
+    feature = factory.SelfAttribute("reference.name")
+    window_start = factory.LazyAttribute(lambda row: START + timedelta(days=row.day))
+    window_end = factory.LazyAttribute(lambda row: row.window_start + timedelta(days=1))
+    n = 100
+    missing = 0
+    created_at = factory.LazyFunction(timezone.now)
+
+    @factory.lazy_attribute
+    def profile(self) -> bytes:
+        return profile_of(range(100), Reference.from_bytes(self.reference.profile)).to_bytes()

@@ -11,6 +11,7 @@ from modelperf.api.docs import DocsView, SchemaView
 from modelperf.api.drift import Drift, Policies
 from modelperf.api.metrics import Metrics
 from modelperf.api.problems import not_found
+from modelperf.api.profiles import Profiles
 from modelperf.api.registry import Machines, Models
 from modelperf.api.training import Training
 
@@ -37,6 +38,11 @@ metrics = [
     path("metrics/aggregate", Aggregates.as_view({"get": "browse"})),
     path("metrics/<str:id>/revisions", Metrics.as_view({"get": "revisions"})),
 ]
+profiles = [
+    path("profiles", Profiles.as_view({"get": "browse"})),
+    path("profiles/record", Profiles.as_view({"post": "record"})),
+    path("profiles/references", Profiles.as_view({"get": "references"})),
+]
 training = [
     path("training", Training.as_view({"get": "browse"})),
     path("training/<str:id>", Training.as_view({"get": "retrieve"})),
@@ -46,6 +52,8 @@ ab_tests = [
     path("ab-test", ABTests.as_view({"get": "browse"})),
     path("ab-test/active", ABTests.as_view({"get": "active"})),
     path("ab-test/<str:id>", ABTests.as_view({"get": "retrieve"})),
+    path("ab-test/<str:id>/observations", ABTests.as_view({"post": "observations"})),
+    path("ab-test/<str:id>/assignment", ABTests.as_view({"get": "assignment"})),
     path("ab-test/<str:id>/cancel", ABTests.as_view({"post": "cancel"})),
     path("ab-test/<str:id>/decision", ABTests.as_view({"post": "decision"})),
 ]
@@ -60,7 +68,7 @@ policies = [
     path("policies", Policies.as_view({"get": "browse"})),
     path("policies/<str:model_type>", Policies.as_view({"get": "retrieve", "put": "update"})),
 ]
-nouns = [*contract, *registry, *metrics, *training, *ab_tests, *alerts, *policies]
+nouns = [*contract, *registry, *metrics, *profiles, *training, *ab_tests, *alerts, *policies]
 
 urlpatterns = [
     path("v1/model-performance/", include(nouns)),

@@ -9,8 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from hashlib import blake2b
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from django.db import transaction
@@ -20,7 +19,7 @@ from msgspec import Struct
 from modelperf.models import FeatureReference, ModelVersion
 from modelperf.models.keys import uuid7
 from modelperf.models.profiles import FEATURE_LENGTH
-from modelperf.services import metrics_store, profiles_store
+from modelperf.services import metrics_store, profiles_store, profiles_windows
 from modelperf.services.database import repeated
 from modelperf.services.errors import ConflictError, FieldError, InvalidError, NotFoundError
 from modelperf.services.metrics_rows import Subject
@@ -33,11 +32,11 @@ from modelperf.services.profiles_columns import (
 )
 from modelperf.services.profiles_judgement import judge_features, judged_features
 from modelperf.services.profiles_store import StoredReference, StoredWindow
+from modelperf.services.profiles_windows import Status
 from modelperf.stats.profiles import (
     FeatureKind,
     Profile,
     Reference,
-    merge,
     profile_from_counts,
     profile_of,
     reference_from_counts,
@@ -59,10 +58,8 @@ __all__ = [
 log = structlog.get_logger(__name__)
 FEATURE: Final = FeatureReference.Role.FEATURE.value
 MOST_FEATURES: Final = 2_000
-MOST_PARTS: Final = 1_000
 PART_LENGTH: Final = 200
 Window = tuple[datetime, datetime]
-Status = Literal["created", "unchanged", "replaced", "revised", "merged"]
 Made = TypeVar("Made")
 
 
@@ -233,6 +230,9 @@ def record_profiles(
     _check_window(window)
     held = current_references(model=model)
     _refuse_unreferenced(profiles, held)
+    for name, one in profiles.items():
+        if one.reference_digest != Reference.from_bytes(held[name].profile).digest:
+            raise _replaced(name)
     return _store_window(model=model, window=window, profiles=profiles, held=held, part=part, by=by)
 
 
@@ -254,7 +254,7 @@ def _store_window(
         key = (subject.machine_id, subject.model_type, window[1], window[0], subject.model_id)
         old = profiles_store.windows(key, profiles.keys())
         placed = {
-            name: _placed(old.get(name), name, held[name].id, profile, part)
+            name: profiles_windows.placed(old.get(name), name, held[name].id, profile, part)
             for name, profile in profiles.items()
         }
         _write(key, subject, placed, by)
@@ -291,48 +291,6 @@ def _write(
         profiles_store.update_windows(subject.machine_id, changed)
 
 
-def _placed(
-    old: StoredWindow | None,
-    feature: str,
-    reference_id: uuid.UUID,
-    profile: Profile,
-    part: str | None,
-) -> tuple[StoredWindow, Status]:
-    """Return what a window becomes, and how that follows from what it was."""
-    packed = profile.to_bytes()
-    digest = blake2b(packed, digest_size=8).hexdigest()
-    parts = {} if part is None else {part: digest}
-    new = StoredWindow(uuid7(), feature, reference_id, profile.n, profile.missing, packed, parts, 1)
-    if old is None:
-        return new, "created"
-    revised = new._replace(id=old.id, revision=old.revision + 1)
-    if old.reference_id != reference_id:
-        return revised, "revised"
-    if part is None:
-        return (old, "unchanged") if old.profile == packed else (revised, "revised")
-    if old.parts.get(part) == digest:
-        return old, "unchanged"
-    _refuse_part(old, part)
-    added = merge([Profile.from_bytes(old.profile), profile])
-    merged = old._replace(
-        n=added.n, missing=added.missing, profile=added.to_bytes(), parts=old.parts | parts
-    )
-    return merged, "merged"
-
-
-def _refuse_part(old: StoredWindow, part: str) -> None:
-    again = "Send the whole window again, without merge, to replace it."
-    if part in old.parts:
-        msg = f"The part {part} of {old.feature} was counted with other content. {again}"
-    elif not old.parts:
-        msg = f"{old.feature} of this window was sent as a whole, so no part is added. {again}"
-    elif len(old.parts) >= MOST_PARTS:
-        msg = f"A window has at most {MOST_PARTS} parts. Add up some of them before."
-    else:
-        return
-    raise ConflictError(msg, parts=sorted(old.parts)[:100])
-
-
 def _locked(model: ModelVersion) -> Subject:
     subject = metrics_store.lock_subject(model.pk)
     if subject is None:
@@ -361,7 +319,11 @@ def _refuse_replaced(model: ModelVersion, counted: Mapping[str, StoredReference]
     now = profiles_store.current_references(model.pk)
     for name, one in counted.items():
         if name not in now or now[name].id != one.id:
-            raise ConflictError(f"The reference of {name} was replaced meanwhile. Send it again.")
+            raise _replaced(name)
+
+
+def _replaced(name: str) -> ConflictError:
+    return ConflictError(f"The reference of {name} was replaced meanwhile. Send the window again.")
 
 
 def _each(
