@@ -8,15 +8,21 @@ from typing import Annotated, Any, ClassVar, Literal
 from django_filters import Filter
 from msgspec import Meta, Struct
 
+from modelperf.api.ab_observations import observations_of
 from modelperf.api.authentication import WRITE
 from modelperf.api.base import Answer, Endpoint, call
 from modelperf.api.cursors import BY_ID, Page
 from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Name, Notes, Time
 from modelperf.models import ABTest, ActiveABTest, ModelVersion
-from modelperf.services import ab_tests
-from modelperf.services.ab_tests import LONGEST_TEST_HOURS, Results
+from modelperf.models.ab_observations import UNIT_LENGTH
+from modelperf.services import ab_tests, ab_tests_assignment, ab_tests_observations
+from modelperf.services.ab_tests import LARGEST_CONFIDENCE, LONGEST_TEST_HOURS, SMALLEST_SPLIT
+from modelperf.services.ab_tests_assignment import Assignment
+from modelperf.services.ab_tests_observations import Observation, Observed
+from modelperf.services.ab_tests_results import Results
 from modelperf.services.errors import NotFoundError
+from modelperf.stats.row_sums import LARGEST_LOSS
 
 Status = Literal["planned", "running", "completed", "cancelled"]
 Decision = Literal["promote_a", "promote_b", "no_winner", "manual_review"]
@@ -32,6 +38,9 @@ class StartQuery(Struct):
     model_b_id: uuid.UUID
     duration_hours: Annotated[float, Meta(gt=0, le=LONGEST_TEST_HOURS)] = 24
     test_start: Time | None = None
+    traffic_split_a: Annotated[float, Meta(ge=SMALLEST_SPLIT, le=1 - SMALLEST_SPLIT)] = 0.5
+    confidence_level: Annotated[float, Meta(ge=0.5, le=LARGEST_CONFIDENCE)] = 0.95
+    margin: Annotated[float, Meta(ge=0, le=LARGEST_LOSS)] | None = None
 
 
 class StartedAnswer(Struct):
@@ -70,6 +79,35 @@ class ResultsAnswer(Struct):
     interval: list[float | None]
     evidence: dict[str, Any]
     sample_ratio: dict[str, Any]
+
+
+class ObservedAnswer(Struct):
+    """What became of a batch, and where the test stands; `needed` counts further rows."""
+
+    test_id: uuid.UUID
+    created: int
+    unchanged: int
+    revised: int
+    rows_a: int
+    rows_b: int
+    outcome: Literal["model_a", "model_b", "equivalent", "undecided"]
+    needed: int | None
+
+
+class AssignmentQuery(Struct):
+    """The unit that is to be served."""
+
+    unit: Annotated[str, Meta(min_length=1, max_length=UNIT_LENGTH)]
+
+
+class AssignmentAnswer(Struct):
+    """The arm of a unit and the version that serves it: the same for ever."""
+
+    test_id: uuid.UUID
+    unit: str
+    arm: Literal["model_a", "model_b"]
+    model_id: uuid.UUID
+    model_version: int
 
 
 class TestAnswer(Struct):
@@ -160,6 +198,9 @@ class ABTests(Endpoint):
             model_b=model_b,
             duration_hours=given.duration_hours,
             test_start=given.test_start,
+            traffic_split_a=given.traffic_split_a,
+            confidence_level=given.confidence_level,
+            margin=given.margin,
             by=self.actor,
         )
         test = started.test
@@ -169,6 +210,23 @@ class ABTests(Endpoint):
     def results(self, id: uuid.UUID) -> Results:
         """Tell where a test stands; looking as often as one likes changes nothing."""
         return ab_tests.results(test=self._test(id))
+
+    @call(sends=list[Observation], answers=ObservedAnswer, scope=WRITE, problems=(404, 409))
+    def observations(self, id: uuid.UUID) -> Observed:
+        """Observe the losses of 1 to 5,000 units, all or nothing; again changes nothing.
+
+        Rows are `unit, loss_a, loss_b`, or `unit, arm, loss` where each unit went to one version.
+        Losses that differ from those of before are a revision. Refused once the test is over.
+        """
+        observations = observations_of(self.body())
+        return ab_tests_observations.observe(
+            test=self._test(id), observations=observations, by=self.actor
+        )
+
+    @call(takes=AssignmentQuery, answers=AssignmentAnswer, problems=(404,))
+    def assignment(self, given: AssignmentQuery, id: uuid.UUID) -> Assignment:
+        """Tell which version a unit goes to, by a hash and the planned split."""
+        return ab_tests_assignment.assign(test=self._test(id), unit=given.unit)
 
     @call(takes=TestQuery, answers=Page[TestAnswer])
     def browse(self, given: TestQuery) -> Answer:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import ABTest, Machine, ModelPerformanceMetric, ModelVersion
 from modelperf.services import metrics_store, registry
-from modelperf.services.ab_tests_evidence import MIN_PAIRS, compare, evidence_document, winner
+from modelperf.services.ab_tests_evidence import (
+    MIN_PAIRS,
+    Comparison,
+    compare,
+    evidence_document,
+)
+from modelperf.services.ab_tests_results import Results, told
+from modelperf.services.ab_tests_status import status_now
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.policies import policy_of
+from modelperf.stats.row_fold import MIN_ROWS
+from modelperf.stats.row_sums import LARGEST_LOSS
 
+SMALLEST_SPLIT: Final = 0.01
+LARGEST_CONFIDENCE: Final = 0.9999
 SHORTEST_TEST_HOURS: Final = 0.1
 LONGEST_TEST_HOURS: Final = 24 * 366
 
@@ -29,27 +39,6 @@ class Started:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """Where a test stands. Differences are loss_a - loss_b: positive, model B leads."""
-
-    test_id: uuid.UUID
-    test_name: str
-    test_status: str
-    model_a_version: int
-    model_b_version: int
-    winner: str | None
-    confidence: float
-    model_a_metrics: dict[str, Any]
-    model_b_metrics: dict[str, Any]
-    recommendation: str
-    metric: str | None
-    effect: float | None
-    interval: tuple[float | None, float | None]
-    evidence: dict[str, Any]
-    sample_ratio: dict[str, Any]
-
-
 def start(
     *,
     test_name: str,
@@ -59,14 +48,20 @@ def start(
     model_b: ModelVersion,
     duration_hours: float = 24,
     test_start: datetime | None = None,
+    traffic_split_a: float = 0.5,
+    confidence_level: float = 0.95,
+    margin: float | None = None,
     by: str,
 ) -> Started:
     """Start a test of two versions of one series; an expired one of the series is closed first.
 
+    Its rows decide nothing before one window of the series has passed: every hour of its day, or
+    whatever a window covers, has been seen by then.
+
     Raises
     ------
     InvalidError
-        The versions are the same or of another series, or the duration is out of range.
+        The versions are the same or of another series, or a number is out of range.
     ConflictError
         A test of the series is running.
     """
@@ -76,6 +71,7 @@ def start(
     if not SHORTEST_TEST_HOURS <= duration_hours <= LONGEST_TEST_HOURS:
         msg = f"duration_hours lies between {SHORTEST_TEST_HOURS} and {LONGEST_TEST_HOURS}."
         raise InvalidError.field("duration_hours", msg)
+    _refuse_rules(traffic_split_a, confidence_level, margin)
     begin = test_start or timezone.now()
     if begin > timezone.now():
         raise InvalidError.field("test_start", "test_start must not lie in the future.")
@@ -83,7 +79,7 @@ def start(
         metrics_store.lock_series([model_a.pk])
         of_series = ABTest.objects.of_series(machine_id=machine.pk, model_type=model_type)
         for expired in of_series.expired(timezone.now()):
-            _complete(expired)
+            _complete(_locked(expired), by)
         running = of_series.running().first()
         if running is not None:
             raise ConflictError(
@@ -100,9 +96,27 @@ def start(
             model_b_version=model_b.model_version,
             test_start=begin,
             test_end=begin + timedelta(hours=duration_hours),
+            traffic_split_a=traffic_split_a,
+            traffic_split_b=1 - traffic_split_a,
+            confidence_level=confidence_level,
+            margin=margin,
             created_by=by,
         )
-    return Started(test, _expectation(test))
+        cadence = _cadence(test)
+        test.min_duration_seconds = cadence.total_seconds() if cadence else 0
+        test.save(update_fields=["min_duration_seconds"])
+    return Started(test, _expectation(test, cadence))
+
+
+def _refuse_rules(traffic_split_a: float, confidence_level: float, margin: float | None) -> None:
+    if not SMALLEST_SPLIT <= traffic_split_a <= 1 - SMALLEST_SPLIT:
+        msg = f"traffic_split_a lies between {SMALLEST_SPLIT} and {1 - SMALLEST_SPLIT}."
+        raise InvalidError.field("traffic_split_a", msg)
+    if not 0.5 <= confidence_level <= LARGEST_CONFIDENCE:
+        msg = f"confidence_level lies between 0.5 and {LARGEST_CONFIDENCE}."
+        raise InvalidError.field("confidence_level", msg)
+    if margin is not None and not 0 <= margin <= LARGEST_LOSS:
+        raise InvalidError.field("margin", "margin is a number of at least 0.")
 
 
 def _refuse_arms(
@@ -115,10 +129,9 @@ def _refuse_arms(
             raise InvalidError.field(name, "The model belongs to another series.")
 
 
-def _expectation(test: ABTest) -> str:
+def _expectation(test: ABTest, cadence: timedelta | None) -> str:
     """Say how many windows the test will see, and warn where no decision can come of them."""
     message = f"A/B test of v{test.model_a_version} and v{test.model_b_version} started."
-    cadence = _cadence(test)
     if cadence is None or test.test_end is None:
         return f"{message} At least {MIN_PAIRS} common windows are needed for a decision."
     windows = int((test.test_end - test.test_start) / cadence)
@@ -127,8 +140,13 @@ def _expectation(test: ABTest) -> str:
     hours = MIN_PAIRS * cadence / timedelta(hours=1)
     return (
         f"{message} It is too short for a decision: about {windows} windows are expected and at"
-        f" least {MIN_PAIRS} are needed. Plan {hours:.0f} hours or more."
+        f" least {MIN_PAIRS} are needed. Plan {hours:.0f} hours or more, or send the losses of"
+        f" single rows, of which {MIN_ROWS} are needed over {_hours(cadence)} hours."
     )
+
+
+def _hours(duration: timedelta) -> str:
+    return f"{duration / timedelta(hours=1):.3g}"
 
 
 def _cadence(test: ABTest) -> timedelta | None:
@@ -149,9 +167,10 @@ def _cadence(test: ABTest) -> timedelta | None:
 def results(*, test: ABTest) -> Results:
     """Return where a test stands: as stored once it is over, computed and not stored before."""
     if test.test_status == ABTest.Status.COMPLETED and test.evidence:
-        return _results(test, test.evidence, test.model_a_metrics, test.model_b_metrics, ended=True)
-    comparison = compare(test, policy_of(machine_id=test.machine_id, model_type=test.model_type))
-    return _results(
+        return told(test, test.evidence, test.model_a_metrics, test.model_b_metrics, ended=True)
+    is_over = status_now(test) == ABTest.Status.COMPLETED
+    comparison = _compared_at(test, test.test_end if is_over else None)
+    return told(
         test,
         evidence_document(comparison),
         comparison.model_a_metrics,
@@ -160,82 +179,9 @@ def results(*, test: ABTest) -> Results:
     )
 
 
-def status_now(test: ABTest) -> str:
-    """Return the status as it is now: a running test is over once its end has passed."""
-    over = test.test_end is not None and test.test_end <= timezone.now()
-    if test.test_status == ABTest.Status.RUNNING and over:
-        return ABTest.Status.COMPLETED.value
-    return test.test_status
-
-
-def _results(
-    test: ABTest,
-    evidence: dict[str, Any],
-    model_a_metrics: dict[str, Any],
-    model_b_metrics: dict[str, Any],
-    *,
-    ended: bool,
-) -> Results:
-    cancelled = test.test_status == ABTest.Status.CANCELLED
-    return Results(
-        test_id=test.pk,
-        test_name=test.test_name,
-        test_status=status_now(test),
-        model_a_version=test.model_a_version,
-        model_b_version=test.model_b_version,
-        winner=None if cancelled else winner(evidence["outcome"], ended=ended),
-        confidence=evidence["confidence"],
-        model_a_metrics=model_a_metrics,
-        model_b_metrics=model_b_metrics,
-        recommendation=_recommendation(test, evidence, ended=ended),
-        metric=evidence["metric"],
-        effect=evidence["mean_difference"],
-        interval=(evidence["low"], evidence["high"]),
-        evidence=evidence,
-        sample_ratio=_sample_ratio(test, evidence),
-    )
-
-
-def _sample_ratio(test: ABTest, evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return the windows of the arms. On common windows their ratio is one by construction."""
-    return {
-        "checked": False,
-        "planned": [test.traffic_split_a, test.traffic_split_b],
-        "windows": [evidence["windows_a"], evidence["windows_b"]],
-        "reason": "Both arms are compared on the windows they share."
-        if evidence["design"] == "paired"
-        else "Windows are not traffic: their number says nothing about the split.",
-    }
-
-
-def _recommendation(test: ABTest, evidence: dict[str, Any], *, ended: bool) -> str:
-    n, metric = evidence["n"], evidence["metric"]
-    if test.test_status == ABTest.Status.CANCELLED:
-        return f"The test was cancelled after {n} windows: it has no result."
-    if evidence["outcome"] in ("model_a", "model_b"):
-        better = "a" if evidence["outcome"] == "model_a" else "b"
-        version = test.model_a_version if better == "a" else test.model_b_version
-        return (
-            f"Promote v{version}: its {metric} is better on {n} windows"
-            f" ({_sureness(evidence['confidence'])})."
-        )
-    if evidence["outcome"] == "equivalent":
-        return f"No winner: on {n} windows the versions differ by less than what matters."
-    if n == 0:
-        return "No data: neither version has evaluations on the windows of this test."
-    if ended:
-        return f"No winner: {n} windows were not enough to tell the versions apart."
-    outlook = (
-        f"about {evidence['needed']} more are likely needed."
-        if evidence["needed"]
-        else "no end is in sight at the present difference."
-    )
-    return f"Undecided after {n} windows: {outlook}"
-
-
-def _sureness(confidence: float) -> str:
-    """Say how sure it is, never rounded up to certainty."""
-    return "confidence above 99.9 %" if confidence > 0.999 else f"confidence {confidence:.1%}"
+def _compared_at(test: ABTest, ended_at: datetime | None) -> Comparison:
+    policy = policy_of(machine_id=test.machine_id, model_type=test.model_type)
+    return compare(test, policy, ended_at=ended_at)
 
 
 def complete(*, test: ABTest, by: str) -> ABTest:
@@ -247,25 +193,25 @@ def complete(*, test: ABTest, by: str) -> ABTest:
         The test is not running.
     """
     with transaction.atomic():
-        return _complete(_running(test))
+        return _complete(_running(test), by)
 
 
-def complete_expired(*, by: str) -> int:
-    """End every running test whose end has passed; return how many there were."""
-    ended = 0
-    for test in ABTest.objects.expired(timezone.now()):
+def complete_expired(*, by: str) -> list[ABTest]:
+    """End every running test whose end has passed; return those that this call has ended."""
+    ended = []
+    for test in ABTest.objects.expired(timezone.now()).order_by("test_end", "id"):
         try:
-            complete(test=test, by=by)
-        except ConflictError:
+            ended.append(complete(test=test, by=by))
+        except ConflictError:  # somebody else has ended it meanwhile
             continue
-        ended += 1
     return ended
 
 
 def _locked(test: ABTest) -> ABTest:
-    """Lock the series, as starting a test does, and return the test as it is now."""
+    """Lock the series, as starting a test does, then the test, as observing does."""
     metrics_store.lock_series([test.model_a_id])
-    return ABTest.objects.select_related("model_a", "model_b").get(pk=test.pk)
+    tests = ABTest.objects.select_related("machine", "model_a", "model_b")
+    return tests.select_for_update(of=("self",)).get(pk=test.pk)
 
 
 def _running(test: ABTest) -> ABTest:
@@ -275,17 +221,20 @@ def _running(test: ABTest) -> ABTest:
     return locked
 
 
-def _complete(test: ABTest) -> ABTest:
-    comparison = compare(test, policy_of(machine_id=test.machine_id, model_type=test.model_type))
-    outcome = comparison.evidence.outcome.value
+def _complete(test: ABTest, by: str) -> ABTest:
+    """Store what a locked test has come to; the database lets nobody change it afterwards."""
+    now = timezone.now()
+    comparison = _compared_at(test, min(now, test.test_end or now))
     test.test_status = ABTest.Status.COMPLETED
     test.evidence = evidence_document(comparison)
     test.model_a_metrics = comparison.model_a_metrics
     test.model_b_metrics = comparison.model_b_metrics
     test.statistical_significance = comparison.evidence.confidence
-    if outcome in ("model_a", "model_b"):
-        test.winner_model_id = test.model_a_id if outcome == "model_a" else test.model_b_id
-        test.winner_declared_at = timezone.now()
+    test.metadata = {**test.metadata, "completed_by": by, "completed_at": now.isoformat()}
+    found = told(test, test.evidence, test.model_a_metrics, test.model_b_metrics, ended=True)
+    if found.winner in ("model_a", "model_b"):
+        test.winner_model_id = test.model_a_id if found.winner == "model_a" else test.model_b_id
+        test.winner_declared_at = now
     test.save()
     return test
 
@@ -325,7 +274,7 @@ def decide(*, test: ABTest, decision: str, notes: str = "", by: str) -> ABTest:
         if locked.test_status == ABTest.Status.CANCELLED:
             raise ConflictError("The test is cancelled.", test_status=locked.test_status)
         if locked.test_status == ABTest.Status.RUNNING:
-            _complete(locked)
+            _complete(locked, by)
         locked.decision, locked.decision_notes = decision, notes
         locked.decided_by, locked.decided_at = by, timezone.now()
         locked.save()
