@@ -43,6 +43,7 @@ class Call:
     sends: Any
     problems: tuple[int, ...]
     lines: bool
+    forms: tuple[str, ...]
 
 
 @dataclass
@@ -64,12 +65,14 @@ def call(
     sends: Any = None,
     problems: tuple[int, ...] = (),
     lines: bool = False,
+    forms: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., HttpResponse]]:
     """Make a method an endpoint: `method(self, given, **ids)` returns the answer's value.
 
-    With `lines` an array that it sends or answers may be one value a line instead.
+    With `lines` an array that it sends or answers may be one value a line instead; `forms` are the
+    media types of bodies that the method reads itself.
     """
-    declared = Call(takes, answers, scope, style, reshape, sends, problems, lines)
+    declared = Call(takes, answers, scope, style, reshape, sends, problems, lines, forms)
 
     def decorate(method: Callable[..., Any]) -> Callable[..., HttpResponse]:
         @functools.wraps(method)

@@ -59,8 +59,8 @@ class Recording(Struct):
     role: Literal["reference", "current"] = "current"
     window_start: Time | None = None
     window_end: Time | None = None
-    columns: dict[str, list[Value]] | None = None
-    counts: dict[str, Counted] | None = None
+    columns: dict[str, list[Value]] = {}
+    counts: dict[str, Counted] = {}
     names: Names = ""
     predictions: Names = ""
     targets: Names = ""
@@ -192,6 +192,7 @@ class Profiles(Endpoint):
         scope=WRITE,
         style="either",
         problems=(404, 409),
+        forms=FORMS,
     )
     def record(self, given: Recording) -> RecordedProfiles:
         """Count the columns of a window, or make them the reference of later windows.
@@ -285,23 +286,20 @@ class Profiles(Endpoint):
         """Return what the body holds, whatever its form."""
         form = self._form()
         try:
-            if form in FORMS:
-                return self._read(form, given)
-            return self._json(given)
+            return self._read(form, given) if form in FORMS else self._json(given)
         except DataError as error:
             raise invalid([FieldError(("body",), str(error), "data")]) from None
 
     def _json(self, given: Recording) -> dict[str, Column | Counts]:
-        if (given.columns is None) == (given.counts is None):
+        if bool(given.columns) == bool(given.counts):
             raise self.refused("columns", "Send either columns or counts.")
         if given.names:
             raise self.refused("names", "names chooses columns of CSV, Parquet and Arrow bodies.")
-        if given.counts is not None:
+        if given.counts:
             return {name: _counts(name, one) for name, one in given.counts.items()}
-        columns = given.columns or {}
-        if len({len(values) for values in columns.values()}) > 1:
+        if len({len(values) for values in given.columns.values()}) > 1:
             raise self.refused("columns", "The columns of a window have the same length.")
-        return {name: of_json(name, values) for name, values in columns.items()}
+        return {name: of_json(name, values) for name, values in given.columns.items()}
 
     def _read(self, form: str, given: Recording) -> dict[str, Column | Counts]:
         body = self.request._request.body  # noqa: SLF001 -- REST framework's own name

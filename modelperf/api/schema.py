@@ -22,6 +22,7 @@ OPEN_TO_NUMBERS: Final = (Evaluation,)
 TIMES: Final = ("evaluation_start", "evaluation_end", "evaluation_date")
 ALWAYS: Final = (400, 401, 403, 422, 429, 503)
 WITH_BODY: Final = (411, 413, 415)
+_BYTES: Final = {"type": "string", "description": "The columns; parameters stand in the query."}
 _LINES: Final = "What the JSON array has, one a line."
 
 
@@ -111,7 +112,9 @@ class CallSchema(AutoSchema):
         form = dict(_schemas(call.takes)[1][call.takes.__name__])
         needed = ", ".join(form.pop("required", []))
         text = f"Needed here or in the query string: {needed}. Where both give one they agree."
-        return {"required": False, "description": text, "content": {JSON: {"schema": form}}}
+        others = {media: {"schema": _BYTES} for media in call.forms}
+        content = {JSON: {"schema": form}, **others}
+        return {"required": False, "description": text, "content": content}
 
     def _responses(self) -> dict[str, Any]:
         call = self.call
@@ -190,7 +193,11 @@ def _as_time(form: dict[str, Any]) -> dict[str, Any]:
 
 def _in_query(form: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a query parameter, which cannot be null: it is left out instead."""
-    choices = [choice for choice in form.get("anyOf", ()) if choice.get("type") != "null"]
+    choices = [
+        choice
+        for choice in form.get("anyOf", ())
+        if choice.get("type") != "null" and not _is_structured(choice)
+    ]
     default = {"default": form["default"]} if form.get("default") is not None else {}
     kept = choices[0] if len(choices) == 1 else {n: v for n, v in form.items() if n != "default"}
     return kept | default
