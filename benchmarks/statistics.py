@@ -11,11 +11,17 @@ from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import statistics_change_point, statistics_sequential, statistics_trend
+from benchmarks import (
+    statistics_change_point,
+    statistics_fleet,
+    statistics_sequential,
+    statistics_trend,
+)
 from benchmarks.statistics_rows import print_table
 
 SECTIONS = {
     "change_point": ("Performance drift of one series", statistics_change_point.rows),
+    "fleet": ("Fleet control, common causes and seasons", statistics_fleet.rows),
     "sequential": ("A/B tests", statistics_sequential.rows),
     "trend": ("Trend", statistics_trend.rows),
 }
