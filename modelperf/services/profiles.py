@@ -301,7 +301,7 @@ def _locked(model: ModelVersion) -> Subject:
 def _refuse_unreferenced(features: Collection[str], held: Mapping[str, StoredReference]) -> None:
     _check_names(features)
     errors = [
-        FieldError(("body", "columns", name), f"{name} has no reference.", "no_reference")
+        FieldError(("body", name), f"{name} has no reference.", "no_reference")
         for name in features
         if name not in held
     ]
@@ -336,7 +336,7 @@ def _each(
         try:
             found[name] = made(name, column)
         except ValueError as error:
-            errors.append(FieldError(("body", "columns", name), str(error)))
+            errors.append(FieldError(("body", name), str(error)))
     if errors:
         raise InvalidError(errors[0].msg, errors[:100])
     return found

@@ -176,7 +176,7 @@ def test_column_without_reference_is_named(model: ModelVersion) -> None:
     referenced(model)
     with pytest.raises(InvalidError, match="speed has no reference") as refused:
         windowed(model, {"load": np.ones(3), "speed": np.ones(3)})
-    assert [error.loc for error in refused.value.errors] == [("body", "columns", "speed")]
+    assert [error.loc for error in refused.value.errors] == [("body", "speed")]
     assert not WindowProfile.objects.exists()
 
 
