@@ -19,6 +19,10 @@ from modelperf.stats.packing import Packer, Unpacker, numbers, varints
 
 MOST_CELLS = 2048
 _SHORTENED = np.uint64((1 << 24) - 1)  # bits left off a cut point between values: 28 bits remain
+MOST_SINGLE = 0.01  # share of values that occur once, up to which new values are unusual
+_HALVINGS = 8
+_BEYOND = 24
+_BISECTIONS = 40
 _SIGN = np.uint64(1 << 63)
 
 
@@ -150,18 +154,61 @@ def cut_points(values: Floats, counts: NDArray[Any], most: int = MOST_CELLS) -> 
     ndarray of float64
         Ascending. Cell ``i`` holds the values from cut ``i - 1`` to just below cut ``i``. A value
         that takes two quantiles or more gets a cell of its own, ended by the next float; where
-        half as many cells suffice, every value does.
+        half as many cells suffice, every value does. Unless nearly all values repeat, the cells
+        that are left lie in the tails, beyond the extremes and in the widest gaps.
     """
     if 2 * values.size < most:
-        return np.unique(np.stack([values, np.nextafter(values, np.inf)]))
+        cuts = np.unique(np.stack([values, np.nextafter(values, np.inf)]))
+        once = np.count_nonzero(counts == 1)
+        return cuts if once <= MOST_SINGLE * counts.sum() else _refined(cuts, values, most)
+    return _refined(_quantiles(values, counts, most * 15 // 16), values, most)
+
+
+def _quantiles(values: Floats, counts: NDArray[Any], most: int) -> Floats:
+    """Return the cuts at quantiles, of which the outermost are halved again and again."""
     reached = np.cumsum(counts)
-    ranks = (int(reached[-1]) * np.arange(1, most, dtype=object) // most).astype(np.int64)
+    n = int(reached[-1])
+    even = n * np.arange(1, most, dtype=object) // most
+    tail = n // most // (2 ** np.arange(1, _HALVINGS + 1))
+    ranks = np.unique(np.concatenate([tail, even, n - 1 - tail]).astype(np.int64))
     place, times = np.unique(np.searchsorted(reached, ranks, side="right"), return_counts=True)
     cuts, before = values[place], values[np.maximum(place - 1, 0)]
-    short = float_of_key(key_of_float(cuts) & ~_SHORTENED)
+    short = _short(cuts)
     atoms = np.nextafter(cuts[times > 1], np.inf)
-    cuts = np.where((times == 1) & (short > before), short, cuts)
-    return np.unique(np.concatenate([cuts, atoms]) + 0.0)
+    return np.concatenate([np.where((times == 1) & (short > before), short, cuts), atoms])
+
+
+def _refined(cuts: Floats, values: Floats, most: int) -> Floats:
+    """Add cuts at the ends, at growing distances beyond them and, evenly, in the widest cells."""
+    low, high = _short(values[:1])[0], _short(values[-1:], up=True)[0]
+    steps = np.cumsum(2 ** (np.arange(_BEYOND) / 4)) * ((high - low) / 64)
+    beyond = _short(np.concatenate([low - steps, high + steps]))
+    cuts = np.unique(np.concatenate([cuts, [low, high], beyond]) + 0.0)[: most - 1]
+    inside = cuts[(cuts >= low) & (cuts <= high)]
+    widths, room = np.diff(inside), most - 1 - cuts.size
+    wide = widths.max()
+    narrow = wide / most
+    if room < 1 or narrow < np.finfo(np.float64).tiny:
+        return cuts
+    for _ in range(_BISECTIONS):
+        width = np.sqrt(narrow * wide)
+        fits = np.sum(_pieces(widths, width) - 1) <= room
+        narrow, wide = (narrow, width) if fits else (width, wide)
+    pieces = _pieces(widths, wide)
+    cell = np.repeat(np.arange(widths.size), pieces)
+    part = np.arange(cell.size) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    split = _short(inside[cell] + widths[cell] * (part / pieces[cell]))[part > 0]
+    return np.unique(np.concatenate([cuts, split]) + 0.0)
+
+
+def _pieces(widths: Floats, width: float) -> NDArray[np.int64]:
+    return np.maximum(np.ceil(widths / width), 1).astype(np.int64)
+
+
+def _short(values: Floats, *, up: bool = False) -> Floats:
+    """Return values with fewer digits, which take less room: not above the given, or above."""
+    keys = key_of_float(values)
+    return float_of_key((keys | _SHORTENED) + np.uint64(1) if up else keys & ~_SHORTENED)
 
 
 def key_of_float(values: Floats) -> NDArray[np.uint64]:

@@ -2,114 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
+from modelperf.stats import distances
+from modelperf.stats.cells import MOST_SINGLE, FeatureKind
+from modelperf.stats.feature_verdicts import FeatureStatus, FeatureTest, FeatureVerdict, Histogram
+from modelperf.stats.histograms import bars as bars_of
+from modelperf.stats.histograms import histogram
 from modelperf.stats.profile_types import Profile, Reference
+from modelperf.stats.profiles import merge
+from modelperf.stats.two_samples import (
+    Outcome,
+    chi_square_test,
+    hotelling_test,
+    share_test,
+    smooth_test,
+    spread_test,
+)
 
-SMALLEST_DISTANCE = 0.05
+__all__ = ["FeatureStatus", "FeatureTest", "FeatureVerdict", "Histogram", "compare"]
+
+Counts = NDArray[np.int64]
+
 ALPHA = 0.001
 MERGED = (1, 4, 16)
+FEWEST = 50  # values, or rows where their missing share is judged
+SMALLEST_DISTANCE = 0.05
+SMALLEST_MISSING = 0.01
+_MOST_NAMED = 20
 
 
-class FeatureStatus(StrEnum):
-    """The verdict on one feature."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One test of one merging of the last windows."""
 
-    STABLE = "stable"
-    DRIFTED = "drifted"
-    INSUFFICIENT_DATA = "insufficient_data"
-
-
-class FeatureTest(StrEnum):
-    """What a feature was tested by, or by what its change was found."""
-
-    SMOOTH = "smooth"
-    HOTELLING = "hotelling"
-    CHI_SQUARE = "chi_square"
-    MISSING = "missing"
-    NEW_VALUES = "new_values"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Histogram:
-    """At most 32 bars for people to look at.
-
-    Attributes
-    ----------
-    edges : tuple of float
-        Numeric: one more than bars; the outermost are the extremes of both samples.
-    categories : tuple of str
-        Categorical: the label of each bar; the last may be the rest, named None in `labels`.
-    reference, current : tuple of float
-        Shares of the values that are there.
-    """
-
-    edges: tuple[float, ...] = ()
-    categories: tuple[str | None, ...] = ()
-    reference: tuple[float, ...] = ()
-    current: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeatureVerdict:
-    """The verdict on one feature, in plain values; what is not defined is None, never NaN.
-
-    Attributes
-    ----------
-    status : FeatureStatus
-        Drifted where a test rejects at `alpha` and the change is large enough to matter.
-    test : FeatureTest or None
-        The test that `statistic`, `df` and `p_value` are of.
-    statistic : float or None
-        T of the smooth test, F of Hotelling's T², chi-square, or the share of missing or of new
-        values.
-    df : tuple of float
-        Degrees of freedom of the statistic: one of a chi-square, two of an F, none of a share.
-    p_value : float or None
-        Of the merging that decided, to be compared with `alpha`.
-    p_any : float or None
-        Of all mergings together (Bonferroni): what `q_values` takes.
-    alpha : float
-        .001 / (3 x features).
-    merged : int
-        How many of the last windows were merged for this verdict: 1, 4, 16 or as many as there are.
-    n : int
-        Their values that are there.
-    ks_distance, wasserstein, wasserstein_sigmas, psi, psi_corrected, js_distance : float or None
-        Sizes of the change: Kolmogorov-Smirnov D, or the total variation distance of categories;
-        Wasserstein-1 in the feature's unit and in standard deviations of the reference (numeric
-        only); population stability index, bare and less its mean without a change;
-        Jensen-Shannon distance (natural logarithm). The latter three are of the histogram's bars.
-    missing_share_reference, missing_share_current, missing_share_change : float or None
-        Shares of the rows.
-    new_categories : tuple of (str, int)
-        Categories that the reference does not have and how often they occur, the most frequent
-        first; at most 20.
-    histogram : Histogram
-        Both distributions in the same bars.
-    """
-
-    status: FeatureStatus
-    test: FeatureTest | None
-    statistic: float | None
-    df: tuple[float, ...]
-    p_value: float | None
-    p_any: float | None
-    alpha: float
     merged: int
-    n: int
-    ks_distance: float | None
-    wasserstein: float | None
-    wasserstein_sigmas: float | None
-    psi: float | None
-    psi_corrected: float | None
-    js_distance: float | None
-    missing_share_reference: float | None
-    missing_share_current: float | None
-    missing_share_change: float | None
-    new_categories: tuple[tuple[str, int], ...]
-    histogram: Histogram
+    current: Profile
+    test: FeatureTest | None = None
+    outcome: Outcome | None = None
+    p_value: float = 1.0  # of this test, times the number of tests on the same merging
+    matters: bool = False
 
 
 def compare(
@@ -119,5 +55,172 @@ def compare(
     n_features: int,
     reference_windows: Sequence[Profile] = (),
 ) -> FeatureVerdict:
-    """Judge the newest windows of one feature against its reference."""
-    raise NotImplementedError
+    """Judge the newest windows of one feature against its reference.
+
+    Parameters
+    ----------
+    reference : Reference
+        What the feature was like when its model was trained.
+    windows : sequence of Profile
+        Oldest first, newest last; the last 16 are looked at.
+    n_features : int
+        Features judged together, which share the false alarms.
+    reference_windows : sequence of Profile
+        Windows of the reference period; 20 or more let rows depend on each other within a window.
+
+    Returns
+    -------
+    FeatureVerdict
+        Of the last 1, 4 and 16 windows merged (or as many as there are), the one with the smallest
+        p that is a drift; without a drift the one with the smallest p. Each is tested for
+
+        - its distribution: smooth test, with reference windows Hotelling's T² (numbers), or
+          chi-square (categories), where D is at least .05;
+        - values that the reference does not have, where nearly all of its values repeat, by the
+          exact test of two shares, the reference's share being that of its values that occur once
+          (Good 1953, Biometrika 40, 237-264), where D is at least .05;
+        - the share of missing values, by the exact test of two shares, with reference windows also
+          against its spread over them, where it changes by at least .01.
+
+        The smallest p counts, times the number of tests that apply. Fewer than 50 values on either
+        side: insufficient data, with the sizes of the change all the same.
+
+    Raises
+    ------
+    ValueError
+        Without windows, without features, or where profiles belong to another reference.
+    """
+    if n_features < 1:
+        raise ValueError("at least one feature is judged")
+    if any(part.reference_digest != reference.digest for part in [*windows, *reference_windows]):
+        raise ValueError("a profile was counted in the cells of another reference")
+    alpha = ALPHA / (len(MERGED) * n_features)
+    latest = list(windows[-max(MERGED) :])
+    looks = [
+        look
+        for size in sorted({min(size, len(latest)) for size in MERGED})
+        for look in _looks(reference, merge(latest[-size:]), size, reference_windows)
+    ]
+    drifted = [look for look in looks if look.matters and look.p_value <= alpha]
+    distributions = [look for look in looks if look.test not in {None, FeatureTest.MISSING}]
+    best = min(drifted or distributions or looks[-1:], key=lambda look: look.p_value)
+    if drifted:
+        status = FeatureStatus.DRIFTED
+    else:
+        status = FeatureStatus.STABLE if distributions else FeatureStatus.INSUFFICIENT_DATA
+    return _verdict(reference, best, alpha, status)
+
+
+def _looks(
+    reference: Reference, current: Profile, size: int, windows: Sequence[Profile]
+) -> list[_Look]:
+    """Return every test that applies to one merging, or one look without a test."""
+    tests = [
+        *_distribution_tests(reference, current, windows),
+        *_missing_test(reference, current, windows),
+    ]
+    return [
+        _Look(size, current, test, outcome, min(1.0, outcome.p_value * len(tests)), matters)
+        for test, outcome, matters in tests
+    ] or [_Look(size, current)]
+
+
+_Tests = Iterator[tuple[FeatureTest, Outcome, bool]]
+
+
+def _distribution_tests(
+    reference: Reference, current: Profile, windows: Sequence[Profile]
+) -> _Tests:
+    """Test values that are there; a constant feature only for new values."""
+    if min(reference.n, current.n) < FEWEST:
+        return
+    matters = (_distance(reference, current) or 0.0) >= SMALLEST_DISTANCE
+    if reference.kind is FeatureKind.CATEGORICAL:
+        own, now = _categories(reference.profile), _categories(current)
+        outcome = chi_square_test(own, now, [_categories(window) for window in windows])
+        if outcome:
+            yield FeatureTest.CHI_SQUARE, outcome, matters
+    else:
+        own, now = _binned(reference, reference.profile), _binned(reference, current)
+        there = [_binned(reference, window) for window in windows if window.n]
+        if outcome := hotelling_test(own, there, now):
+            yield FeatureTest.HOTELLING, outcome, matters
+        elif outcome := smooth_test(own, now):
+            yield FeatureTest.SMOOTH, outcome, matters
+    once = int(np.count_nonzero(reference.profile.counts == 1))
+    if reference.cells.exact and once <= MOST_SINGLE * reference.n:
+        new = current.other + int(current.counts[reference.profile.counts == 0].sum())
+        p = share_test(once, reference.n, new, current.n)
+        yield FeatureTest.NEW_VALUES, Outcome(new / current.n, (), p), matters
+
+
+def _missing_test(reference: Reference, current: Profile, windows: Sequence[Profile]) -> _Tests:
+    """Test the share of missing values, where there are any."""
+    own = reference.profile
+    if min(own.rows, current.rows) < FEWEST or not own.missing + current.missing:
+        return
+    share, change = _missing(reference, current)
+    p = share_test(own.missing, own.rows, current.missing, current.rows)
+    sizes = [(window.missing, window.rows) for window in windows if window.rows]
+    p = max(p, spread_test(sizes, current.missing, current.rows))
+    yield FeatureTest.MISSING, Outcome(share, (), p), abs(change) >= SMALLEST_MISSING
+
+
+def _binned(reference: Reference, profile: Profile) -> Counts:
+    return np.asarray(np.add.reduceat(profile.counts, reference.bins))
+
+
+def _categories(profile: Profile) -> Counts:
+    return np.append(profile.counts, profile.other)
+
+
+def _distance(reference: Reference, current: Profile) -> float | None:
+    if not reference.n or not current.n:
+        return None
+    if reference.kind is FeatureKind.CATEGORICAL:
+        own, now = _categories(reference.profile), _categories(current)
+        return distances.total_variation(own, now)
+    return distances.ks_distance(reference.profile.counts, current.counts)
+
+
+def _missing(reference: Reference, current: Profile) -> tuple[float, float]:
+    now = current.missing / current.rows
+    return now, now - reference.missing / reference.profile.rows
+
+
+def _verdict(
+    reference: Reference, look: _Look, alpha: float, status: FeatureStatus
+) -> FeatureVerdict:
+    own, current, outcome = reference.profile, look.current, look.outcome
+    both = bool(own.n and current.n)
+    bars = bars_of(reference, current) if both else None
+    wasserstein = None
+    if both and reference.kind is FeatureKind.NUMERIC:
+        wasserstein = distances.wasserstein_distance(reference, current)
+    new = current.new if reference.cells.exact else {}
+    return FeatureVerdict(
+        status=status,
+        test=look.test,
+        statistic=outcome.statistic if outcome else None,
+        df=outcome.df if outcome else (),
+        p_value=look.p_value if outcome else None,
+        p_any=min(1.0, len(MERGED) * look.p_value) if outcome else None,
+        alpha=alpha,
+        merged=look.merged,
+        n=current.n,
+        ks_distance=_distance(reference, current),
+        wasserstein=wasserstein,
+        wasserstein_sigmas=_in_sigmas(wasserstein, reference.deviation),
+        psi=distances.population_stability_index(*bars) if bars else None,
+        psi_corrected=distances.corrected_stability_index(*bars) if bars else None,
+        js_distance=distances.jensen_shannon_distance(*bars) if bars else None,
+        missing_share_reference=own.missing / own.rows if own.rows else None,
+        missing_share_current=current.missing / current.rows if current.rows else None,
+        missing_share_change=_missing(reference, current)[1] if own.rows and current.rows else None,
+        new_categories=tuple(sorted(new.items(), key=lambda c: (-c[1], c[0]))[:_MOST_NAMED]),
+        histogram=histogram(reference, current),
+    )
+
+
+def _in_sigmas(distance: float | None, deviation: float | None) -> float | None:
+    return distance / deviation if distance is not None and deviation else None
