@@ -72,6 +72,8 @@ def removed(
         raise ValueError("a season wants series of shape (series, evaluations) and their times")
     if not period_days > 0 or harmonics < 1:
         raise ValueError("period_days is positive, harmonics at least 1")
+    if y.shape[1] == 0:
+        return y.copy()
     gone = np.isnan(y)
     order = np.argsort(gone, axis=1, kind="stable")
     packed = np.take_along_axis(y, order, axis=1)
