@@ -72,9 +72,8 @@ def depth(oriented: Floats, sample_counts: Floats | None) -> Depth:
 
 def _depth(oriented: Floats, sample_counts: Floats | None) -> tuple[Floats, ...]:
     base, newest = oriented[:, :-1], oriented[:, -1]
-    if sample_counts is None:
-        root, trust = None, 1.0
-    else:
+    root, trust = None, np.ones(len(newest))
+    if sample_counts is not None:
         root = np.sqrt(fitted_weights(oriented, sample_counts))
         trust = _trust(sample_counts) * root[:, -1]
     before, scale, bound = _location(base, None if root is None else root[:, :-1])

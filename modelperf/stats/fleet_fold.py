@@ -1,40 +1,17 @@
-"""The verdicts on a whole fleet: every series folded, the statistics of many at a time."""
+"""The verdicts on a whole fleet: many series folded side by side, in bounded memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
+from modelperf.stats.fold import Judgement, Series, judge_together
 
-from modelperf.stats.fold import Judgement, judge
-from modelperf.stats.results import FoldState, Rules
+__all__ = ["Series", "judge_fleet", "judgements"]
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One series to be judged; the arguments of `fold.judge`.
-
-    Parameters
-    ----------
-    values, counts : ndarray, shape (evaluations,)
-        The metric in its own unit and the rows behind each value, in order.
-    rules : Rules
-        The rules.
-    state : FoldState, optional
-        Where to go on.
-    offset : int
-        Absolute position of the first value.
-    """
-
-    values: Floats
-    counts: Floats
-    rules: Rules
-    state: FoldState | None = None
-    offset: int = 0
+_CHUNK = 256  # series; beyond it nothing is gained, and memory grows
 
 
 def judge_fleet(series: Iterable[Series], *, workers: int = 1) -> list[Judgement]:
@@ -43,9 +20,9 @@ def judge_fleet(series: Iterable[Series], *, workers: int = 1) -> list[Judgement
     Parameters
     ----------
     series : iterable of Series
-        Taken in chunks, so that a generator needs not hold them all.
+        Taken in chunks: a generator needs not hold them all at once.
     workers : int
-        How many work side by side.
+        Threads that work side by side.
 
     Returns
     -------
@@ -57,9 +34,45 @@ def judge_fleet(series: Iterable[Series], *, workers: int = 1) -> list[Judgement
     ValueError
         Where `fold.judge` does, and if `workers` is less than 1.
     """
+    return list(judgements(series, workers=workers))
+
+
+def judgements(series: Iterable[Series], *, workers: int = 1) -> Iterator[Judgement]:
+    """Yield what `judge_fleet` returns, one by one; never more than a few chunks are held.
+
+    Parameters
+    ----------
+    series, workers
+        As for `judge_fleet`.
+
+    Yields
+    ------
+    Judgement
+    """
     if workers < 1:
         raise ValueError("workers is at least 1")
-    return [
-        judge(one.values, one.counts, rules=one.rules, state=one.state, offset=one.offset)
-        for one in series
-    ]
+    with ThreadPoolExecutor(workers) as pool:
+        for chunk in _side_by_side(pool, _chunks(series), workers):
+            yield from chunk
+
+
+def _side_by_side(
+    pool: ThreadPoolExecutor, chunks: Iterator[list[Series]], workers: int
+) -> Iterator[list[Judgement]]:
+    """Judge the next chunks while the first is waited for; alone, in the caller's own thread."""
+    if workers == 1:
+        yield from map(judge_together, chunks)
+        return
+    running: deque[Future[list[Judgement]]] = deque()
+    for chunk in chunks:
+        running.append(pool.submit(judge_together, chunk))
+        if len(running) > workers:
+            yield running.popleft().result()
+    for last in running:
+        yield last.result()
+
+
+def _chunks(series: Iterable[Series]) -> Iterator[list[Series]]:
+    rest = iter(series)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

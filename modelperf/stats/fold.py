@@ -6,24 +6,43 @@ history that arrives late, at once or one by one ends in the same state.
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modelperf.stats.change_point import Side
-from modelperf.stats.incidents import (
-    change_incident,
-    collapse_incident,
-    continued,
-    recovered_from,
-)
 from modelperf.stats.limits import fold_limit
-from modelperf.stats.results import Crossing, FoldState, Incident, Rule, Rules, Verdict
-from modelperf.stats.track import BLOCK, Block, Track
-from modelperf.stats.verdicts import verdict_on
+from modelperf.stats.prefixes import blocks, recoveries
+from modelperf.stats.results import Crossing, FoldState, Rules, Verdict
+from modelperf.stats.steps import Steps, Wanted
+from modelperf.stats.track import Track
+from modelperf.stats.verdicts import Judged, verdicts_on
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series to be judged; the arguments of `judge`.
+
+    Parameters
+    ----------
+    values, counts : ndarray, shape (evaluations,)
+        The metric in its own unit and the rows behind each value, in order.
+    rules : Rules
+        The rules.
+    state : FoldState, optional
+        Where to go on.
+    offset : int
+        Absolute position of the first value.
+    """
+
+    values: Floats
+    counts: Floats
+    rules: Rules
+    state: FoldState | None = None
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,37 +116,88 @@ def judge(
     opened do not come back for those dropped. The limit is folded beside it.
     """
     values, counts = np.asarray(values, float), np.asarray(sample_counts, float)
-    state = FoldState() if state is None else state
-    _check(values, counts, state, offset)
+    return judge_together([Series(values, counts, rules, state, offset)])[0]
+
+
+def judge_together(series: Sequence[Series]) -> list[Judgement]:
+    """Judge some series at once, each as `judge` does.
+
+    Each fold goes on until it waits for statistics of its prefixes; those that all of them wait
+    for are computed in one pass, and so on until every fold is at its end.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        return _judged(values, counts, rules, state, offset)
+        folds = [_Fold(one) for one in series]
+        waiting = _advanced([fold.steps.run() for fold in folds])
+        while waiting:
+            _answer([wanted for _, wanted in waiting])
+            waiting = _advanced([run for run, _ in waiting])
+        ends = [fold.end() for fold in folds]
+        verdicts = verdicts_on(ends)
+    answers = zip(folds, ends, verdicts, strict=True)
+    return [fold.judgement(end, verdict) for fold, end, verdict in answers]
 
 
-def _judged(
-    values: Floats, counts: Floats, rules: Rules, state: FoldState, offset: int
-) -> Judgement:
-    there = np.flatnonzero(np.isfinite(values))
-    track = Track(values[there], counts[there], there + offset, rules)
-    crossings = fold_limit(track.values, track.positions, state, rules)
-    crossed = _carried(crossings, track.positions, state, offset + len(values))
-    recent = track.positions[-rules.limit_windows :]
-    fold = _Fold(_retain(track, state), state, offset + len(values))
-    fold.run()
-    crossing = crossings[-1] if crossings else state.crossing
-    end_state = replace(fold.end_state(int(recent.min(initial=fold.n_seen))), crossing=crossing)
-    return Judgement(
-        verdict=verdict_on(fold.track, end_state, fold.newest_block(), rules),
-        state=end_state,
-        statistics=fold.statistics,
-        degraded=fold.degraded,
-        crossed=crossed,
-    )
+Run = Generator[Wanted, None, None]
+
+
+def _advanced(runs: list[Run]) -> list[tuple[Run, Wanted]]:
+    """Let each go on to what it waits for next; leave out those that are at their end."""
+    return [(run, wanted) for run in runs if (wanted := next(run, None)) is not None]
+
+
+def _answer(wanted: list[Wanted]) -> None:
+    """Compute what the folds wait for."""
+    prefixes = [one for one in wanted if one.direction is None]
+    for one, block in zip(prefixes, blocks([one.span for one in prefixes]), strict=True):
+        one.block = block
+    backs = [(one, one.direction) for one in wanted if one.direction is not None]
+    sides = recoveries([one.span for one, _ in backs], [direction for _, direction in backs])
+    for (one, _), side in zip(backs, sides, strict=True):
+        one.recoveries = side
+
+
+class _Fold:
+    """One series between its check and its judgement."""
+
+    def __init__(self, series: Series) -> None:
+        state = FoldState() if series.state is None else series.state
+        values, counts, offset = series.values, series.counts, series.offset
+        _check(values, counts, state, offset)
+        there = np.flatnonzero(np.isfinite(values))
+        track = Track(values[there], counts[there], there + offset, series.rules)
+        n_seen = offset + len(values)
+        crossings = fold_limit(track.values, track.positions, state, series.rules)
+        self.crossing = crossings[-1] if crossings else state.crossing
+        self.crossed = _carried(crossings, track.positions, state, n_seen)
+        recent = track.positions[-series.rules.limit_windows :]
+        self.needs_from = int(recent[0]) if len(recent) else n_seen
+        _retain(track, state)
+        self.steps = Steps(track, state, n_seen)
+
+    def end(self) -> Judged:
+        """Return the series at its newest evaluation, all steps being done."""
+        state = self.steps.end_state(self.needs_from)
+        if self.crossing is not None:
+            state = replace(state, crossing=self.crossing)
+        return Judged(self.steps.track, state, self.steps.block)
+
+    def judgement(self, end: Judged, verdict: Verdict) -> Judgement:
+        """Put the answer together."""
+        return Judgement(
+            verdict=verdict,
+            state=end.state,
+            statistics=self.steps.statistics,
+            degraded=self.steps.degraded,
+            crossed=self.crossed,
+        )
 
 
 def _carried(
     crossings: list[Crossing | None], positions: NDArray[np.intp], state: FoldState, n_seen: int
 ) -> NDArray[np.bool_]:
     """Spread the limit's states over all new evaluations: a missing one changes nothing."""
+    if state.crossing is None and not any(crossings):
+        return np.zeros(n_seen - state.n_seen, bool)
     states = np.array([state.crossing is not None, *(one is not None for one in crossings)])
     new = positions[len(positions) - len(crossings) :]
     return states[np.searchsorted(new, np.arange(state.n_seen, n_seen), side="right")]
@@ -142,115 +212,8 @@ def _check(values: Floats, counts: Floats, state: FoldState, offset: int) -> Non
         raise ValueError(f"the {state.n_seen} evaluations already judged must be among the values")
 
 
-def _retain(track: Track, state: FoldState) -> Track:
+def _retain(track: Track, state: FoldState) -> None:
     """Leave out what the state has put aside: all out of reach, and the closed incidents."""
     track.drop(0, state.needs_from)
     for low, high in state.dropped:
         track.drop(low, high)
-    return track
-
-
-class _Fold:
-    """The loop over the prefixes of one track, block by block."""
-
-    def __init__(self, track: Track, state: FoldState, n_seen: int) -> None:
-        self.track = track
-        self.rules = track.rules
-        self.old_n_seen, self.n_seen = state.n_seen, n_seen
-        self.incident, self.last_p = state.incident, state.last_p
-        self.dropped = list(state.dropped)
-        self.statistics = np.full(n_seen - state.n_seen, np.nan)
-        self.degraded = np.zeros(n_seen - state.n_seen, bool)
-        self.block: Block | None = None
-        self.rises: tuple[int, int, Side] | None = None
-
-    def run(self) -> None:
-        """Step through every new evaluation; a missing one leaves things as they are."""
-        end = self.track.index_of(self.old_n_seen)
-        filled = 0
-        while end < len(self.track):
-            at = int(self.track.positions[end]) - self.old_n_seen
-            self.degraded[filled:at] = self.incident is not None
-            end = self._step(end)
-            self.statistics[at] = self._block_at(end).z[end - self._block_at(end).first]
-            self.degraded[at] = self.incident is not None
-            filled, end = at + 1, end + 1
-        self.degraded[filled:] = self.incident is not None
-
-    def _step(self, end: int) -> int:
-        """Judge the prefix ending at index `end`; return that index, smaller after a recovery."""
-        block = self._block_at(end)
-        if self.incident is not None:
-            self.incident = continued(self.incident, self.track, block, end)
-            since = self._recovered(self.incident, end)
-            if since is None:
-                self._confirm(block, end)
-                return end
-            end = self._close(self.incident, since, end)
-            block = self._block_at(end)
-        self.incident = collapse_incident(self.track, block, end, self.rules) or change_incident(
-            self.track, block, end, self.rules
-        )
-        self._confirm(block, end)
-        return end
-
-    def _confirm(self, block: Block, end: int) -> None:
-        p = float(block.p[end - block.first])
-        newest = None if np.isnan(p) else p
-        if self.incident is not None and self.incident.rule is Rule.CHANGE_POINT:
-            self.incident = _confirmed(self.incident, self.last_p, newest)
-        self.last_p = newest
-
-    def _close(self, incident: Incident, since: int, end: int) -> int:
-        """Drop the incident and what has gone out of reach; return the new index of `end`."""
-        position = int(self.track.positions[end])
-        self.track.drop(0, self._reach_from(end))
-        self.track.drop(incident.change, since)
-        self.dropped.append((incident.change, since))
-        self.incident = self.last_p = self.block = self.rises = None
-        return self.track.index_of(position)
-
-    def _recovered(self, incident: Incident, end: int) -> int | None:
-        """Position from which the series is back, None while it is not."""
-        change = self.track.index_of(incident.change)
-        if self.rises is None or not self.rises[0] <= end < self.rises[1]:
-            size = min(BLOCK, max(1, len(self.track) - end))
-            last, rise = self.track.recoveries(change, end, size, incident.direction)
-            self.rises = (end, last, rise)
-        at, rise = end - self.rises[0], self.rises[2]
-        best = None if not rise.z[at] > self.rules.clear_threshold else int(rise.split[at])
-        return recovered_from(self.track, incident, end, best)
-
-    def _block_at(self, end: int) -> Block:
-        if self.block is None or not self.block.first <= end < self.block.last:
-            self.block = self.track.block(end, BLOCK)
-        return self.block
-
-    def _reach_from(self, end: int) -> int:
-        """One window back; during an incident as far as at its opening, but two at most."""
-        if self.incident is None:
-            return self.track.reach_from(end)
-        return max(self.incident.reach_from, self.track.reach_from(end, windows=2))
-
-    def newest_block(self) -> Block | None:
-        """Return the block that holds the newest retained evaluation, None without any."""
-        return self._block_at(len(self.track) - 1) if len(self.track) else None
-
-    def end_state(self, needs_from: int) -> FoldState:
-        """Return the state after the last step, reaching back to `needs_from` at least."""
-        if len(self.track):
-            needs_from = min(needs_from, self._reach_from(len(self.track) - 1))
-        return FoldState(
-            n_seen=self.n_seen,
-            needs_from=needs_from,
-            last_p=self.last_p,
-            dropped=tuple(span for span in self.dropped if span[1] > needs_from),
-            incident=self.incident,
-        )
-
-
-def _confirmed(incident: Incident, last_p: float | None, p: float | None) -> Incident:
-    """Take the larger p of the last two prefixes into the smallest so far."""
-    pair = max(1.0 if last_p is None else last_p, 1.0 if p is None else p)
-    smallest = pair if incident.confirmed_p is None else min(incident.confirmed_p, pair)
-    return replace(incident, confirmed_p=smallest)

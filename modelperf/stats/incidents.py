@@ -18,13 +18,26 @@ from modelperf.stats.falls import (
 )
 from modelperf.stats.order_statistics import median
 from modelperf.stats.orientation import effect, robust_mean
+from modelperf.stats.prefixes import Block
 from modelperf.stats.results import Incident, MetricKind, Rule, Rules
-from modelperf.stats.track import Block, Row, Track
+from modelperf.stats.track import Row, Track
 
 
 def side(block: Block, direction: int) -> Side:
-    """Return the scan's side that is a fall in this direction."""
-    return block.scan.fall if direction > 0 else block.scan.rise
+    """Return the side on which the metric got worse in this direction, watched by its kind."""
+    if direction > 0:
+        return block.fall
+    if block.rise is None:
+        raise ValueError("rises are not watched for this kind of metric")
+    return block.rise
+
+
+def first_suspicion(block: Block, end: int, rules: Rules) -> int:
+    """Return the first index from `end` on that may open an incident, else the block's end."""
+    rows = slice(end - block.first, None)
+    suspicious = (block.z[rows] > rules.threshold) | (np.abs(block.depth.z[rows]) > TWO_IN_A_ROW)
+    at = int(suspicious.argmax())
+    return end + at if suspicious[at] else block.last
 
 
 def change_incident(track: Track, block: Block, end: int, rules: Rules) -> Incident | None:

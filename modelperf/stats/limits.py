@@ -74,6 +74,8 @@ def fold_limit(
     beyond = is_beyond(values, rules.limit, rules.kind)
     within = ~is_beyond(values, clear_limit, rules.kind)
     crossing = state.crossing
+    if crossing is None and not _is_ever_crossed(beyond, first, rules):
+        return [None] * (len(values) - first)
     crossings: list[Crossing | None] = []
     for newest in range(first, len(values)):
         last = slice(max(0, newest + 1 - rules.limit_windows), newest + 1)
@@ -85,6 +87,13 @@ def fold_limit(
             crossing = None if cleared and not crossed else _longer(crossing, values[newest], rules)
         crossings.append(crossing)
     return crossings
+
+
+def _is_ever_crossed(beyond: NDArray[np.bool_], first: int, rules: Rules) -> bool:
+    """Whether ``limit_hits`` of the last ``limit_windows`` are beyond at any new evaluation."""
+    sums = np.concatenate([np.zeros(rules.limit_windows, int), np.cumsum(beyond)])
+    hits = sums[rules.limit_windows :] - sums[: -rules.limit_windows]
+    return bool((hits[first:] >= rules.limit_hits).any())
 
 
 def _opened(

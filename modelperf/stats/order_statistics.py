@@ -33,6 +33,16 @@ def row_quantile(ordered: Floats, n: NDArray[np.intp], q: float) -> Floats:
     return np.where(n > 0, below + (place - low) * (above - below), np.nan)
 
 
+def row_median(ordered: Floats, n: NDArray[np.intp]) -> Floats:
+    """Return the median of the first `n` (rows, 1) values of each ordered row; NaN without any.
+
+    The mean of the middle two is taken so that it does not overflow.
+    """
+    rows = np.arange(len(ordered))[:, None]
+    below, above = ordered[rows, np.maximum(n - 1, 0) // 2], ordered[rows, n // 2]
+    return np.where(n > 0, below / 2 + above / 2, np.nan)
+
+
 def median(values: Floats) -> float:
     """Return the median of finite values, shape (values,), at least one."""
     ordered = np.sort(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modelperf.stats.order_statistics import median
+from modelperf.stats.order_statistics import row_median
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
 
 Floats = NDArray[np.float64]
@@ -97,13 +97,25 @@ def metric_value(oriented: ArrayLike, sample_counts: ArrayLike, kind: MetricKind
         case MetricKind.R_SQUARED:
             return np.asarray(1.0 - np.exp(-oriented))
         case MetricKind.LOSS:
-            return np.exp(-oriented)
+            return np.asarray(np.exp(-oriented))
         case MetricKind.PROPORTION:
             return _share(oriented, np.asarray(sample_counts, float))
         case MetricKind.LOWER:
             return -oriented
         case _:
             return oriented.copy()
+
+
+def orient_one_by_one(values: Floats, counts: Floats, kind: MetricKind) -> Floats | None:
+    """Return `orient` of a series where it is the same in every part of the series, else None.
+
+    It is not where a zero loss must be floored by the smallest loss of its part, or where a loss
+    is negative.
+    """
+    if kind not in (MetricKind.R_SQUARED, MetricKind.LOSS):
+        return orient(values, counts, kind)
+    loss = 1.0 - values if kind is MetricKind.R_SQUARED else values
+    return np.asarray(-np.log(loss)) if (loss > 0).all() else None
 
 
 def level(values: Floats, weights: Floats, kind: MetricKind) -> float:
@@ -123,11 +135,16 @@ def level(values: Floats, weights: Floats, kind: MetricKind) -> float:
     float
         The mean of `robust_mean`, in the metric's unit.
     """
+    return float(levels(values[None, :], weights[None, :], kind)[0])
+
+
+def levels(values: Floats, weights: Floats, kind: MetricKind) -> Floats:
+    """Return the `level` of each row, shape (rows, evaluations) with NaN where there is none."""
     if kind is MetricKind.R_SQUARED:
-        return 1.0 - _mean_loss(np.maximum(1.0 - values, 0.0), weights)
+        return np.asarray(1.0 - _mean_losses(np.maximum(1.0 - values, 0.0), weights))
     if kind is MetricKind.LOSS:
-        return _mean_loss(values, weights)
-    return robust_mean(values, weights)
+        return _mean_losses(values, weights)
+    return _robust_means(values, weights)
 
 
 def robust_mean(values: Floats, weights: Floats) -> float:
@@ -135,15 +152,29 @@ def robust_mean(values: Floats, weights: Floats) -> float:
 
     Where more than half the values are equal nothing is winsorised.
     """
-    return float((weights / weights.sum() * winsorised(values)).sum())
+    return float(_robust_means(values[None, :], weights[None, :])[0])
 
 
 def winsorised(values: Floats) -> Floats:
     """Return the values, shape (evaluations,), clipped at 3 MAD/.6745 around their median."""
-    centre = median(values)
+    return np.asarray(_winsorised(values[None, :])[0])
+
+
+def _robust_means(values: Floats, weights: Floats) -> Floats:
+    here = ~np.isnan(values)
+    share = np.where(here, weights, 0.0)
+    share /= share.sum(axis=1, keepdims=True)
+    return np.asarray(np.where(here, share * _winsorised(values), 0.0).sum(axis=1))
+
+
+def _winsorised(values: Floats) -> Floats:
+    n = np.count_nonzero(~np.isnan(values), axis=1)[:, None]
+    centre = row_median(np.sort(values, axis=1), n)
     with np.errstate(over="ignore"):
-        reach = 3.0 * median(np.abs(values - centre)) / 0.6745
-        return np.clip(values, centre - reach, centre + reach) if reach > 0 else values
+        deviation = np.sort(np.abs(values - centre), axis=1)
+        reach = 3.0 * row_median(deviation, n) / 0.6745
+        reach = np.where(reach > 0, reach, np.inf)
+        return np.asarray(np.clip(values, centre - reach, centre + reach))
 
 
 def effect(before: float, after: float, kind: MetricKind) -> float:
@@ -202,7 +233,9 @@ def _share(oriented: Floats, counts: Floats) -> Floats:
     return np.asarray(np.clip(share, 0.0, 1.0))
 
 
-def _mean_loss(loss: Floats, weights: Floats) -> float:
-    if (loss < 0).any():
-        return robust_mean(loss, weights)
-    return float(np.exp(robust_mean(_log(loss), weights))) if loss.any() else 0.0
+def _mean_losses(loss: Floats, weights: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):
+        negative, positive = (loss < 0).any(axis=1), (loss > 0).any(axis=1)
+    mean = _robust_means(_log(loss), weights)
+    logarithmic = np.exp(np.where(negative, 0.0, mean))
+    return np.where(negative, mean, np.where(positive, logarithmic, 0.0))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from modelperf.stats.change_point import change_range
+from modelperf.stats.change_point import Side, change_range
 from modelperf.stats.falls import Change, change_at, directions, fall_at
 from modelperf.stats.incidents import is_outlier, side
 from modelperf.stats.orientation import effect, level
+from modelperf.stats.prefixes import Block, levels_around, rises
 from modelperf.stats.results import (
     Condition,
     Crossing,
@@ -21,7 +24,7 @@ from modelperf.stats.results import (
     Status,
     Verdict,
 )
-from modelperf.stats.track import Block, Row, Track
+from modelperf.stats.track import Row, Track
 
 _NOTHING: dict[str, Any] = dict.fromkeys(
     (
@@ -39,8 +42,9 @@ _NOTHING: dict[str, Any] = dict.fromkeys(
 )
 
 
-def verdict_on(track: Track, state: FoldState, block: Block | None, rules: Rules) -> Verdict:
-    """Return the verdict at the newest retained evaluation.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A series at its newest retained evaluation.
 
     Parameters
     ----------
@@ -50,27 +54,54 @@ def verdict_on(track: Track, state: FoldState, block: Block | None, rules: Rules
         The state after the newest one.
     block : Block or None
         A block whose statistics cover it; None where nothing is retained.
-    rules : Rules
-        The rules of the fold.
-
-    Returns
-    -------
-    Verdict
     """
+
+    track: Track
+    state: FoldState
+    block: Block | None
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """Whether it may be stable or improved: no incident is open, and a change can be told."""
+        if self.block is None or self.state.incident is not None:
+            return False
+        return not np.isnan(self.block.z[len(self.track) - 1 - self.block.first])
+
+
+def verdicts_on(judged: Sequence[Judged]) -> list[Verdict]:
+    """Return the verdict on every series at its newest retained evaluation."""
+    undisturbed = [at for at, one in enumerate(judged) if one.is_undisturbed]
+    unwatched = [at for at in undisturbed if not _watches_rises(judged[at])]
+    best_rises = rises([judged[at].track.newest() for at in unwatched])
+    rise_of = dict(zip(unwatched, best_rises, strict=True))
+    answers: dict[int, dict[str, Any]] = {}
+    for at in undisturbed:
+        changed = _undisturbed(judged[at], rise_of.get(at))
+        if changed is not None:
+            answers[at] = changed
+    stable = [at for at in undisturbed if at not in answers]
+    answers |= zip(stable, _stable([judged[at] for at in stable]), strict=True)
+    return [_verdict_on(one, answers.get(at, {})) for at, one in enumerate(judged)]
+
+
+def _watches_rises(one: Judged) -> bool:
+    return one.track.rules.kind is MetricKind.TARGET_ZERO
+
+
+def _verdict_on(one: Judged, undisturbed: dict[str, Any]) -> Verdict:
+    track, state, block, rules = one.track, one.state, one.block, one.track.rules
     if block is None:
         return _verdict(rules, n_evaluations=0)
     end = len(track) - 1
     found: dict[str, Any] = {
         **_statistics(block, end),
-        "n_evaluations": int(block.scan.n[end - block.first]),
+        "n_evaluations": min(end + 1, rules.window),
         "outlier_window": is_outlier(track, block, end, rules),
         "conditions": _conditions(track, state, rules),
     }
     if state.incident is not None:
         return _verdict(rules, **found, **_degraded(track, end, state.incident, rules))
-    if np.isnan(block.z[end - block.first]):
-        return _verdict(rules, **found)
-    return _verdict(rules, **found, **_undisturbed(track, block, end, rules))
+    return _verdict(rules, **found, **undisturbed)
 
 
 def _verdict(rules: Rules, **found: Any) -> Verdict:
@@ -88,8 +119,8 @@ def _statistics(block: Block, end: int) -> dict[str, Any]:
     at = end - block.first
     if np.isnan(block.z[at]):
         return {}
-    from_rise = block.scan.fall.z[at] < block.z[at]
-    strongest = block.scan.rise if from_rise else block.scan.fall
+    from_rise = block.rise is not None and block.fall.z[at] < block.z[at]
+    strongest = side(block, -1 if from_rise else 1)
     return {
         "statistic": float(block.z[at]),
         "p_value": float(block.p[at]),
@@ -111,32 +142,55 @@ def _degraded(track: Track, end: int, incident: Incident, rules: Rules) -> dict[
     }
 
 
-def _undisturbed(track: Track, block: Block, end: int, rules: Rules) -> dict[str, Any]:
-    """Stable, improved or improvement lost."""
-    at, row = end - block.first, track.row(end)
+def _undisturbed(one: Judged, newest_rise: Side | None) -> dict[str, Any] | None:
+    """Improved or improvement lost; None where stable."""
+    track, block, rules = one.track, one.block, one.track.rules
+    if block is None:
+        return None
+    end = len(track) - 1
+    at = end - block.first
     for direction in directions(rules.kind):
         fall = side(block, direction)
         if fall.z[at] > rules.threshold:
-            split, phi = int(fall.split[at]), float(fall.phi[at])
+            row, split, phi = track.row(end), int(fall.split[at]), float(fall.phi[at])
             change = fall_at(row, split, phi, direction, rules)
             if change is not None:
                 return _changed(row, change, phi, Status.IMPROVEMENT_LOST)
-    for direction in (1, -1) if rules.kind is MetricKind.TARGET_ZERO else (-1,):
-        rise = side(block, direction)
-        if rise.z[at] > rules.threshold:
-            change = change_at(row, int(rise.split[at]), rules.kind)
+    for rise, row_at in _rises(block, at, newest_rise):
+        if rise.z[row_at] > rules.threshold:
+            row, split, phi = track.row(end), int(rise.split[row_at]), float(rise.phi[row_at])
+            change = change_at(row, split, rules.kind)
             if change.effect < 0 and -change.effect >= rules.min_effect:
-                return _changed(row, change, float(rise.phi[at]), Status.IMPROVED)
-    return _stable(row, change_at(row, int(block.scan.fall.split[at]), rules.kind))
+                return _changed(row, change, phi, Status.IMPROVED)
+    return None
 
 
-def _stable(row: Row, change: Change) -> dict[str, Any]:
-    return {
-        "status": Status.STABLE,
-        "effect": change.effect,
-        "baseline": change.baseline,
-        "current": change.current,
-    }
+def _rises(block: Block, at: int, newest_rise: Side | None) -> list[tuple[Side, int]]:
+    """Return the sides on which the metric may have improved, and the row of the newest prefix."""
+    if newest_rise is not None:
+        return [(newest_rise, 0)]
+    return [(block.fall, at), (side(block, -1), at)]
+
+
+def _stable(stable: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Describe the best fall of each, though it is none."""
+    spans = [one.track.newest() for one in stable]
+    splits = [_split(one) for one in stable]
+    return [
+        {
+            "status": Status.STABLE,
+            "effect": effect(baseline, current, one.track.rules.kind),
+            "baseline": baseline,
+            "current": current,
+        }
+        for one, (baseline, current) in zip(stable, levels_around(spans, splits), strict=True)
+    ]
+
+
+def _split(one: Judged) -> int:
+    if one.block is None:
+        return 0
+    return int(one.block.fall.split[len(one.track) - 1 - one.block.first])
 
 
 def _changed(row: Row, change: Change, phi: float, status: Status) -> dict[str, Any]:
