@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modelperf.stats.change_point import Standardised, standardise
+from modelperf.stats.change_point import standardise
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
 from modelperf.stats.orientation import metric_value, orient
 from modelperf.stats.results import MetricKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
+Flags = NDArray[np.bool_]
 
 FEWEST_DF = 10
 _COLLINEAR = 1e-6
@@ -138,11 +139,10 @@ def _taken(y: Floats, waves: Floats) -> Floats:
 
 
 def _fit(y: Floats, waves: Floats) -> _Fit:
-    ready = standardise(y, np.zeros_like(y))
-    here = ready.weight > 0
+    ready, here = standardise(y, np.zeros_like(y)), ~np.isnan(y)
     level_and_waves = np.concatenate([np.ones_like(waves[:, :, :1]), waves], axis=2)
     basis = np.linalg.qr(level_and_waves * here[:, :, None])[0]
-    split = _best_split(ready, basis)
+    split = _best_split(ready.x, here, basis)
     step = (np.arange(y.shape[1]) < split[:, None]) * here.astype(float)
     regressors = np.concatenate([level_and_waves, step[:, :, None]], axis=2) * here[:, :, None]
     moments, product = (_transposed(regressors) @ x for x in (regressors, ready.x[:, :, None]))
@@ -155,11 +155,11 @@ def _fit(y: Floats, waves: Floats) -> _Fit:
     )
 
 
-def _best_split(ready: Standardised, basis: Floats) -> Ints:
+def _best_split(x: Floats, here: Flags, basis: Floats) -> Ints:
     """Evaluations before the step that explains most beside the season; 0 where none is allowed."""
-    free = ready.x - _onto(basis, ready.x)
-    length = np.cumsum(ready.weight, axis=1) - (np.cumsum(basis, axis=1) ** 2).sum(axis=2)
-    k, n = np.arange(1, free.shape[1] + 1), ready.n[:, None]
+    free, n = x - _onto(basis, x), here.sum(axis=1, keepdims=True)
+    length = np.cumsum(here, axis=1) - (np.cumsum(basis, axis=1) ** 2).sum(axis=2)
+    k = np.arange(1, x.shape[1] + 1)
     allowed = (k >= FEWEST_BEFORE) & (k <= n - FEWEST_AFTER) & (length > _COLLINEAR * n)
     allowed &= n - 1 - basis.shape[2] >= FEWEST_DF
     explained = np.cumsum(free, axis=1) ** 2 / np.where(allowed, length, 1.0)
@@ -171,7 +171,7 @@ def _share(n: Ints, step: Floats, basis: Floats) -> Floats:
     before = step.sum(axis=1)
     plain = before * (n - before) / np.maximum(n, 1)
     left = ((step - _onto(basis, step)) ** 2).sum(axis=1)
-    return np.clip(left / np.where(plain > 0, plain, 1.0), 0.0, 1.0)
+    return np.asarray(np.clip(left / np.where(plain > 0, plain, 1.0), 0.0, 1.0))
 
 
 def _onto(basis: Floats, x: Floats) -> Floats:
