@@ -18,7 +18,8 @@ from modelperf.stats.labels import MOST_CATEGORIES, top
 from modelperf.stats.packing import Packer, Unpacker, numbers, varints
 
 MOST_CELLS = 2048
-_SHORTENED = np.uint64((1 << 24) - 1)  # bits left off a cut point between values: 28 bits remain
+_SHORT_BITS = np.uint64(24)  # left off a cut between values, of whose digits 28 bits remain
+_SHORTENED = np.uint64((1 << 24) - 1)
 MOST_SINGLE = 0.01  # share of values that occur once, up to which new values are unusual
 _HALVINGS = 8
 _BEYOND = 24
@@ -223,27 +224,31 @@ def float_of_key(keys: NDArray[np.uint64]) -> Floats:
 
 
 def _pack_cuts(packer: Packer, cuts: Floats) -> None:
-    """Pack the distances between keys, without the zero bits that all end in.
+    """Pack the distances between the leading bits, and the trailing bits of those that have any.
 
     A cut that is the next float after another is only a mark.
     """
     keys = key_of_float(cuts)
     twins = np.diff(keys, prepend=np.uint64(0)) == 1
     keys = keys[~twins]
-    ends = np.bitwise_or.reduce(keys) if keys.size else 1
-    shift = (int(ends) & -int(ends)).bit_length() - 1
+    trailing = (keys & _SHORTENED).astype("<u4")
     packer.number(cuts.size)
     packer.blob(np.packbits(twins).tobytes())
-    packer.number(shift)
-    packer.blob(varints(np.diff(keys >> np.uint64(shift), prepend=np.uint64(0))))
+    packer.blob(np.packbits(trailing > 0).tobytes())
+    packer.blob(varints(np.diff(keys >> _SHORT_BITS, prepend=np.uint64(0))))
+    packer.blob(trailing[trailing > 0].view(np.uint8).reshape(-1, 4)[:, :3].tobytes())
 
 
 def _unpack_cuts(taken: Unpacker) -> Floats:
     size = taken.number()
     twins = np.unpackbits(np.frombuffer(taken.blob(), np.uint8), count=size).astype(bool)
-    shift = np.uint64(taken.number())
+    longer = np.frombuffer(taken.blob(), np.uint8)
+    leading = np.cumsum(numbers(taken.blob()), dtype=np.uint64)
+    bytes_ = np.frombuffer(taken.blob(), np.uint8).reshape(-1, 3)
+    trailing = np.zeros(leading.size, dtype=np.uint64)
+    trailing[np.unpackbits(longer, count=leading.size).astype(bool)] = bytes_ @ [1, 256, 65536]
     keys = np.zeros(size, dtype=np.uint64)
-    keys[~twins] = np.cumsum(numbers(taken.blob()), dtype=np.uint64) << shift
+    keys[~twins] = leading << _SHORT_BITS | trailing
     for place in np.flatnonzero(twins):
         keys[place] = keys[place - 1] + np.uint64(1)
     return float_of_key(keys)
