@@ -100,6 +100,21 @@ class TrendRow(Struct):
     metrics: dict[str, float]
 
 
+class OutlookAnswer(Struct):
+    """When the judged metric crosses the policy's limit, if its trend goes on: with an interval.
+
+    A date is null where it is not within a year of the newest evaluation: without `latest` it may
+    never be. All are null where the level is surely beyond the limit already.
+    """
+
+    status: Literal["crossed", "crosses", "not_within_a_year", "no_limit", "insufficient_data"]
+    crosses_at: Instant | None
+    earliest: Instant | None
+    latest: Instant | None
+    limit: float | None
+    confidence: float
+
+
 class TrendAnswer(Struct):
     """A series over a period. A positive `degradation_rate`, per day, is getting worse."""
 
@@ -117,6 +132,7 @@ class TrendAnswer(Struct):
     judged_version: int
     n_evaluations: int
     insufficient_data: bool
+    outlook: OutlookAnswer
 
 
 class EvaluationAnswer(Struct):

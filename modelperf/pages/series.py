@@ -16,6 +16,7 @@ from modelperf.pages import charts, evaluations, sentences, verdicts
 from modelperf.pages.evaluations import LatestValue, Rows, TableRow
 from modelperf.pages.fleet import UNSHOWN, UNSHOWN_STATE, Fleet, Row
 from modelperf.pages.metric_names import PERCENT, MetricName, named
+from modelperf.pages.outlook import outlook_sentence
 from modelperf.pages.sentences import Sentence
 from modelperf.pages.shapes import Chart, Mark
 from modelperf.pages.verdicts import State, Verdict
@@ -97,6 +98,13 @@ class SeriesView:
     def trend_rate(self) -> str:
         """The trend's rate a day with its interval."""
         return _rate(self.report, self.trend_metric) if self.report and self.trend_metric else ""
+
+    @property
+    def outlook(self) -> str:
+        """When the metric crosses its limit, in a sentence."""
+        if self.report is None or self.trend_metric is None:
+            return ""
+        return outlook_sentence(self.report.outlook, self.trend_metric)
 
     @property
     def leader(self) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.utils import timezone
@@ -13,11 +13,14 @@ from modelperf.models import Machine, ModelPerformanceMetric, ModelVersion
 from modelperf.models.metrics import CONFUSION_COUNTS, REGISTERED_METRICS
 from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.services.policies import PolicyValues, policy_of
+from modelperf.stats.outlook import COVERAGE
+from modelperf.stats.outlook import outlook as look_ahead
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
 from modelperf.stats.trend import Direction, Trend
 from modelperf.stats.trend import trend as fit_trend
 
 LONGEST_PERIOD_DAYS: Final = 3660
+_DAY: Final = 86_400
 _COLUMNS: Final = (
     "id",
     "model_id",
@@ -37,6 +40,21 @@ _COLUMNS: Final = (
     "outlier_percentage",
     "metrics",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class OutlookReport:
+    """When the metric crosses the policy's limit, if its trend goes on.
+
+    A date is None where it is not within a year of the newest evaluation, or the limit is crossed.
+    """
+
+    status: str
+    crosses_at: datetime | None
+    earliest: datetime | None
+    latest: datetime | None
+    limit: float | None
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,7 @@ class TrendReport:
     judged_version: int
     n_evaluations: int
     insufficient_data: bool
+    outlook: OutlookReport
 
 
 def trend(
@@ -102,6 +121,7 @@ def trend(
         judged_version=version,
         n_evaluations=len(judged),
         insufficient_data=fitted.insufficient_data if fitted else True,
+        outlook=_outlook(judged, chosen, policy),
     )
 
 
@@ -146,11 +166,38 @@ def _metric(
 def _fit(judged: list[dict[str, Any]], metric: str | None, policy: PolicyValues) -> Trend | None:
     """Return the trend, or None for a metric whose direction nobody declared."""
     kind = policy.kind(metric) if metric else None
-    if kind is None:
-        return None
-    return fit_trend(
-        [row["evaluation_date"].timestamp() / 86_400 for row in judged],
-        [row["metrics"].get(metric, float("nan")) for row in judged],
-        higher_is_better=kind in HIGHER_IS_BETTER,
-        target_zero=kind is MetricKind.TARGET_ZERO,
+    return None if kind is None else fit_trend(*_series(judged, metric), **_direction(kind))
+
+
+def _outlook(
+    judged: list[dict[str, Any]], metric: str | None, policy: PolicyValues
+) -> OutlookReport:
+    """Return when the limit is crossed. It is one for the metric that the type is judged by."""
+    kind = policy.kind(metric) if metric else None
+    is_judged = metric == policy.judged_metric(name for row in judged for name in row["metrics"])
+    limit = policy.limit_value if is_judged and kind else None
+    told = look_ahead(*_series(judged, metric), limit=limit, **_direction(kind))
+    return OutlookReport(
+        status=told.status.value,
+        crosses_at=_moment(told.crosses_at),
+        earliest=_moment(told.earliest),
+        latest=_moment(told.latest),
+        limit=limit,
+        confidence=COVERAGE,
     )
+
+
+def _series(judged: list[dict[str, Any]], metric: str | None) -> tuple[list[float], list[float]]:
+    days = [row["evaluation_date"].timestamp() / _DAY for row in judged]
+    return days, [row["metrics"].get(metric, float("nan")) for row in judged]
+
+
+def _direction(kind: MetricKind | None) -> dict[str, bool]:
+    return {
+        "higher_is_better": kind in HIGHER_IS_BETTER,
+        "target_zero": kind is MetricKind.TARGET_ZERO,
+    }
+
+
+def _moment(days: float | None) -> datetime | None:
+    return None if days is None else datetime.fromtimestamp(round(days * _DAY), UTC)

@@ -26,14 +26,17 @@ ROUNDING = 1e-12  # spread below this share of the largest value is taken for ro
 class Lines:
     """Fitted lines, arrays of shape (windows,).
 
-    `level` is the fitted value at the mean time of the window; `slope` is per unit of time. The
-    errors are standard errors, to be judged by Student's t with `df` degrees of freedom.
+    `level` is the fitted value at the mean time of the window, `middle`; `slope` is per unit of
+    time. The errors are standard errors, to be judged by Student's t with `df` degrees of freedom;
+    `correlation` is that of level and slope.
     """
 
     slope: Floats
     slope_error: Floats
     level: Floats
     level_error: Floats
+    correlation: Floats
+    middle: Floats
     phi: Floats
     df: Floats
 
@@ -84,6 +87,7 @@ class _Rows:
     y: Floats
     inside: Floats
     count: Counts
+    middle_x: Floats  # what was taken off the times
     middle: Floats  # what was taken off the values
     unit: Floats  # what they were then divided by, a power of two: no square overflows
 
@@ -98,6 +102,7 @@ class _Rows:
             y=np.where(inside, (y - mean_y[:, None]) / unit[:, None], 0.0),
             inside=inside.astype(np.float64),
             count=count,
+            middle_x=mean_x,
             middle=mean_y,
             unit=unit,
         )
@@ -173,6 +178,8 @@ def _prais_winsten(rows: _Rows, y: Floats, phi: Floats) -> Lines:
         level_error=spread
         * rows.unit
         * np.sqrt(np.where(suu > 0, _ratio(suu, determinant), 1 / s11)),
+        correlation=-_ratio(s1u, np.sqrt(s11 * suu)),
+        middle=rows.middle_x,
         phi=phi,
         df=np.maximum(4, rows.count * (1 - phi) / (1 + phi)) - 2,
     )

@@ -105,7 +105,7 @@ def trend(
     ValueError
         Different lengths, more than one dimension, descending or infinite days, `window` below 10.
     """
-    x, y = _finite(days, values, window)
+    x, y = finite(days, values, window)
     n = min(x.size, window)
     if n < FEWEST or x[-1] == x[-n]:
         return _insufficient(n)
@@ -152,7 +152,7 @@ def directions(
     ValueError
         As in `trend`.
     """
-    x, y = _finite(days, values, window)
+    x, y = finite(days, values, window)
     young = [Direction.STABLE] * min(x.size, FEWEST - 1)
     if x.size < FEWEST:
         return young
@@ -161,7 +161,24 @@ def directions(
     return young + _labels(lines, worse, target_zero=target_zero)
 
 
-def _finite(days: ArrayLike, values: ArrayLike, window: int) -> tuple[Floats, Floats]:
+def finite(days: ArrayLike, values: ArrayLike, window: int) -> tuple[Floats, Floats]:
+    """Check times and values, and leave out the values that are not finite.
+
+    Parameters
+    ----------
+    days, values, window
+        As in `trend`.
+
+    Returns
+    -------
+    tuple of ndarray
+        Days and values, of equal length.
+
+    Raises
+    ------
+    ValueError
+        As in `trend`.
+    """
     if window < FEWEST:
         raise ValueError(f"window must be at least {FEWEST}")
     x, y = np.asarray(days, dtype=np.float64), np.asarray(values, dtype=np.float64)

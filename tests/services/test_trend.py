@@ -11,7 +11,6 @@ from modelperf.models import ModelVersion
 from modelperf.services import metrics, policies
 from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.services.metrics import Evaluation
-from modelperf.services.policies import policy_of
 from modelperf.services.trend import trend
 from tests.factories import ModelVersionFactory
 from tests.services.builders import noisy
@@ -110,7 +109,55 @@ def test_trend_of_a_metric_nobody_reported_names_those_there_are(model: ModelVer
         trend(machine=model.machine, model_type="baseline", metric="rmse")
 
 
-def test_policy_of_a_type_is_its_row_or_the_defaults(db: None) -> None:
-    assert policy_of(machine_id=None, model_type="baseline").min_effect == 0.02
-    policies.set_policy(model_type="baseline", values={"min_effect": 0.1}, by="a")
-    assert policy_of(machine_id=None, model_type="baseline").min_effect == 0.1
+# --- the outlook ----------------------------------------------------------------------------
+
+
+def test_outlook_says_when_the_limit_is_crossed(model: ModelVersion) -> None:
+    values = [{"mae": level + 0.05 * day} for day, level in enumerate(noisy(1, 40))]
+    record_days(model, values)
+    policies.set_policy(model_type="baseline", values={"limit_value": 4.0}, by="a")
+    told = trend(machine=model.machine, model_type="baseline", days=60).outlook
+    assert (told.status, told.limit, told.confidence) == ("crosses", 4.0, 0.95)
+    assert told.earliest is not None
+    assert told.latest is not None
+    assert told.crosses_at is not None
+    assert told.earliest < told.crosses_at < told.latest
+    ahead = (told.crosses_at - timezone.now()) / timedelta(days=1)
+    assert ahead == pytest.approx((4.0 - 1.0) / 0.05 - 39, abs=5)
+
+
+def test_outlook_of_a_bias_has_a_limit_on_both_sides(model: ModelVersion) -> None:
+    values = [{"nmbe": 1 - level - 0.5 * day} for day, level in enumerate(noisy(1, 40))]
+    record_days(model, values)
+    policies.set_policy(model_type="baseline", values={"limit_value": 30.0}, by="a")
+    told = trend(machine=model.machine, model_type="baseline", days=60).outlook
+    assert told.status == "crosses"
+    assert told.crosses_at is not None
+    ahead = (told.crosses_at - timezone.now()) / timedelta(days=1)
+    assert ahead == pytest.approx(30 / 0.5 - 39, abs=5)
+
+
+def test_outlook_knows_the_direction(model: ModelVersion) -> None:
+    record_days(model, [{"r_squared": 0.5 + 0.01 * day} for day in range(30)])
+    policies.set_policy(model_type="baseline", values={"limit_value": 0.4}, by="a")
+    told = trend(machine=model.machine, model_type="baseline", days=60).outlook
+    assert (told.status, told.crosses_at, told.latest) == ("not_within_a_year", None, None)
+    policies.set_policy(model_type="baseline", values={"limit_value": 0.95}, by="a")
+    assert trend(machine=model.machine, model_type="baseline").outlook.status == "crossed"
+
+
+def test_outlook_is_of_the_metric_that_has_the_limit(model: ModelVersion) -> None:
+    record_days(model, [{"mae": 1.0 + 0.1 * day, "mape": 5.0 + day} for day in range(30)])
+    assert trend(machine=model.machine, model_type="baseline").outlook.status == "no_limit"
+    policies.set_policy(model_type="baseline", values={"limit_value": 5.0}, by="a")
+    told = trend(machine=model.machine, model_type="baseline").outlook
+    assert (told.status, told.limit) == ("crosses", 5.0)
+    other = trend(machine=model.machine, model_type="baseline", metric="mape").outlook
+    assert (other.status, other.limit) == ("no_limit", None)
+
+
+def test_outlook_of_few_evaluations_says_so(model: ModelVersion) -> None:
+    record_days(model, [{"mae": 1.0}] * 9)
+    policies.set_policy(model_type="baseline", values={"limit_value": 5.0}, by="a")
+    told = trend(machine=model.machine, model_type="baseline").outlook
+    assert (told.status, told.limit) == ("insufficient_data", 5.0)
