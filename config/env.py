@@ -4,6 +4,7 @@ Every setting of modelperf is an environment variable read here, once, at start.
 missing or malformed stops the process with a sentence that says what to set.
 """
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,37 @@ def names(name: str, *, default: tuple[str, ...] = ()) -> list[str]:
         for part in _env.str(name, default=",".join(default)).split(",")
         if part.strip()
     ]
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """Return a comma-separated list of networks, such as 10.0.0.0/8."""
+    try:
+        return [ip_network(part) for part in names(name)]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name}: {error}. Set it to networks such as 10.0.0.0/8."
+        ) from error
+
+
+def folder(name: str) -> Path | None:
+    """Return a folder that is there, without links; None where none is set."""
+    raw = _env.str(name, default="").strip()
+    if not raw:
+        return None
+    path = Path(raw).expanduser().resolve()
+    if not path.is_dir():
+        raise ImproperlyConfigured(f"{name}={raw!r} is no folder.")
+    return path
+
+
+def database_url(name: str) -> str:
+    """Return the address of a PostgreSQL server; empty where none is set."""
+    url: str = _env.str(name, default="").strip()
+    if url and not url.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured(
+            f"{name} must name a PostgreSQL server: postgres://user:password@host:5432/name."
+        )
+    return url
 
 
 def data_dir() -> Path:

@@ -155,6 +155,15 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
 }
 
+# --- training data --------------------------------------------------------------------------
+# What policies may name as sources of readings; nothing outside until it is allowed here.
+SOURCE_DATABASE_URL = env.database_url("MODELPERF_SOURCE_DATABASE_URL")
+SOURCE_DIR = env.folder("MODELPERF_SOURCE_DIR")
+SOURCE_HOSTS = env.names("MODELPERF_SOURCE_HOSTS")
+SOURCE_NETWORKS = env.networks("MODELPERF_SOURCE_NETWORKS")
+SOURCE_TIMEOUT_SECONDS = env.integer("MODELPERF_SOURCE_TIMEOUT_SECONDS", default=60, least=1)
+SOURCE_MAX_BYTES = env.integer("MODELPERF_SOURCE_MAX_BYTES", default=64 * 1024 * 1024, least=1)
+
 # --- language, time, files ------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 USE_I18N = False

@@ -10,5 +10,7 @@ class ModelperfConfig(AppConfig):
     verbose_name = "Model performance"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from modelperf import checks  # noqa: F401, PLC0415 - registering needs loaded settings
+        """Register the system checks, and the demo's source of readings."""
+        # Registering needs loaded settings.
+        from modelperf import checks  # noqa: F401, PLC0415
+        from modelperf.demo import readings  # noqa: F401, PLC0415

@@ -170,9 +170,10 @@ class DriftStateFactory(DjangoModelFactory[DriftState]):
 class PolicyFactory(DjangoModelFactory[Policy]):
     class Meta:
         model = Policy
-        django_get_or_create = ("model_type",)
+        django_get_or_create = ("model_type", "machine")
 
     model_type = "baseline"
+    machine = None
 
 
 class TrainingRunFactory(DjangoModelFactory[TrainingRun]):

@@ -22,6 +22,7 @@ POLICY = {
     "primary_metric": "nmbe",
     "directions": {"nmbe": "target_zero", "cv_rmse": "loss"},
     "min_effect": 5.0,
+    "training_source": {"kind": "demo"},  # each machine's own meter of the data file
 }
 TEST_GOES_ON = timedelta(weeks=4)
 _LOCK = 0x6D70_64656D6F

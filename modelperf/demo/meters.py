@@ -69,7 +69,7 @@ class Meter:
             "unit": self.unit,
             "timezone": self.timezone,
             "demo": {"meter": self.key, "shift_weeks": shift_weeks},
-            "training": {MODEL_TYPE: {"trainer": "energy_baseline", "source": f"demo:{self.key}"}},
+            "training": {MODEL_TYPE: {"trainer": "energy_baseline"}},
         }
         if self.is_simulated:
             known["known_change"] = {

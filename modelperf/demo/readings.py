@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from modelperf.demo.meters import BY_KEY, Meter
 from modelperf.trainers.base import TrainedMachine, TrainingError
-from modelperf.trainers.sources import Readings
+from modelperf.trainers.sources import Asked, Readings, Source, register
 
 DATA_FILE = Path(__file__).parent / "data" / "meters_hourly.csv.gz"
 
@@ -68,10 +68,31 @@ def whole_days(meter: Meter) -> Iterator[Day]:
             )
 
 
-def read(*, machine: TrainedMachine, key: str, start: datetime, end: datetime) -> Readings:
-    """Return a meter's readings in [start, end) of the time that the demo shows."""
+@register("demo")
+class DemoSource(Source, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The demo's data file: the machine's own meter, or the one that is named."""
+
+    meter: str | None = None
+
+    def check(self) -> None:
+        """Refuse a meter that the demo does not have."""
+        if self.meter is not None:
+            _refuse_unknown(self.meter)
+
+    def read(self, asked: Asked) -> Readings:
+        """Return the meter's readings in [start, end) of the time that the demo shows."""
+        key = self.meter or asked.machine.metadata.get("demo", {}).get("meter")
+        return read(machine=asked.machine, key=key, start=asked.start, end=asked.end)
+
+
+def _refuse_unknown(key: Any) -> None:
     if key not in BY_KEY:
         raise TrainingError(f"The demo has no meter {key!r}. It has {', '.join(BY_KEY)}.")
+
+
+def read(*, machine: TrainedMachine, key: Any, start: datetime, end: datetime) -> Readings:
+    """Return a meter's readings in [start, end) of the time that the demo shows."""
+    _refuse_unknown(key)
     shift = timedelta(weeks=machine.metadata.get("demo", {}).get("shift_weeks", 0))
     readings = of_meter(key)
     window = np.array([_stamp(start - shift), _stamp(end - shift)])

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
+from math import isfinite
 from typing import Any, Final, Self
 
 import msgspec
@@ -22,6 +23,7 @@ from modelperf.services.database import execute
 from modelperf.services.errors import FieldError, InvalidError
 from modelperf.stats.orientation import kind_of
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind, Rules
+from modelperf.trainers import TrainingError, sources
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,7 @@ _PREFERRED: Final = {
         (*REGISTERED_METRICS, "accuracy", "log_loss", "smape", "cv_rmse", "mse")
     )
 }
+MOST_HARMONICS: Final = 6
 _LAST_RESORT: Final = frozenset({"nmbe", "bias"})
 
 
@@ -194,7 +197,7 @@ def set_policy(
     return policy
 
 
-_NOTHING: Final = (None, "", {})
+_NOTHING: Final[tuple[Any, ...]] = (None, "", {})
 
 
 def _of_type(model_type: str) -> QuerySet[Policy]:
@@ -219,7 +222,14 @@ def _refuse_problems(policy: Policy) -> None:
             for name, problems in error.error_dict.items()
             for one in problems
         ]
+    found += [
+        FieldError(("body", name), f"{name} is a finite number.")
+        for name in SETTINGS
+        if isinstance(value := getattr(policy, name), float) and not isfinite(value)
+    ]
     found += _wrong_directions(policy.directions)
+    found += _wrong_season(policy.season)
+    found += _wrong_source(policy.training_source)
     if found:
         raise InvalidError(found[0].msg, found)
 
@@ -232,8 +242,35 @@ def _wrong_directions(directions: Any) -> list[FieldError]:
     return [
         FieldError(("body", "directions", name), f"{name}: one of {', '.join(MetricKind)}.")
         for name, kind in directions.items()
-        if kind not in set(MetricKind)
+        if kind not in tuple(MetricKind)
     ]
+
+
+def _wrong_season(season: Any) -> list[FieldError]:
+    if season is None:
+        return []
+    try:
+        found = msgspec.convert(season, Season)
+    except msgspec.ValidationError as error:
+        return [FieldError(("body", "season"), f"season: {error}.")]
+    if set(season) - {"period_days", "harmonics"}:
+        return [FieldError(("body", "season"), "season has period_days and harmonics.")]
+    if not (2 <= found.period_days <= 3660 and 1 <= found.harmonics <= MOST_HARMONICS):
+        msg = f"season: period_days from 2 to 3660, harmonics from 1 to {MOST_HARMONICS}."
+        return [FieldError(("body", "season"), msg)]
+    return []
+
+
+def _wrong_source(source: Any) -> list[FieldError]:
+    if source is None:
+        return []
+    if not isinstance(source, dict):
+        return [FieldError(("body", "training_source"), "training_source is an object.")]
+    try:
+        sources.find(source)
+    except TrainingError as error:
+        return [FieldError(("body", "training_source"), str(error))]
+    return []
 
 
 def _refuse_contradictions(policy: Policy, rows: Mapping[Any, Policy]) -> None:

@@ -137,13 +137,18 @@ def _check(run: TrainingRun) -> None:
 
 
 def _refuse_unknown_series(run: TrainingRun) -> None:
-    """Refuse a run that can only fail: neither a version nor a setup of the series is there."""
+    """Refuse a run that can only fail: nothing says what it is trained on.
+
+    A series with a version but neither a trainer nor a source may be trained by others.
+    """
     machine, model_type = run.machine, run.model_type
-    if training_work.setup_of(machine=machine, model_type=model_type) is not None:
+    if training_work.source_of(machine=machine, model_type=model_type) is not None:
         return
+    reason = training_work.no_source(machine=machine, model_type=model_type)
+    if training_work.setup_of(machine=machine, model_type=model_type):
+        raise InvalidError.field("model_type", reason)
     series = ModelVersion.objects.of_series(machine_id=machine.pk, model_type=model_type)
     if not series.exists():
-        reason = training_work.no_setup(machine=machine, model_type=model_type)
         raise InvalidError.field("model_type", f"The machine has no such model. {reason}")
 
 

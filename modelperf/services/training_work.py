@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,9 +14,12 @@ from django.utils import timezone
 from modelperf.models import Machine, ModelVersion, TrainingRun
 from modelperf.services import registry
 from modelperf.services.errors import ConflictError, DomainError
+from modelperf.services.policies import policy_of
 from modelperf.trainers import TrainedModel, TrainingError, TrainingRequest, find
 
 log = structlog.get_logger(__name__)
+
+DEFAULT_TRAINER = "energy_baseline"  # the one that comes with modelperf
 
 
 def claim(*, run: TrainingRun, by: str) -> bool:
@@ -40,7 +44,7 @@ def train(*, run: TrainingRun, by: str) -> TrainingRun:
 
 
 def _train(run: TrainingRun) -> TrainedModel:
-    setup = _setup(run)
+    setup = setup_of(machine=run.machine, model_type=run.model_type)
     hyperparameters = setup.get("hyperparameters", {})
     if not isinstance(hyperparameters, dict):
         raise TrainingError("The hyperparameters of the training setup are not an object.")
@@ -48,37 +52,40 @@ def _train(run: TrainingRun) -> TrainedModel:
     request = TrainingRequest(
         machine=run.machine,
         model_type=run.model_type,
-        source=str(setup["source"]),
+        source=_source(run),
         data_start=run.training_data_start,
         data_end=run.training_data_end,
         hyperparameters=hyperparameters,
         previous=versions.order_by("-model_version").first(),
     )
-    return find(str(setup["trainer"]))(request)
+    return find(str(setup.get("trainer", DEFAULT_TRAINER)))(request)
 
 
-def _setup(run: TrainingRun) -> dict[str, Any]:
-    """Return how the series is trained, which its machine's metadata says."""
-    setup = setup_of(machine=run.machine, model_type=run.model_type)
-    if setup is None:
-        raise TrainingError(no_setup(machine=run.machine, model_type=run.model_type))
-    return setup
+def _source(run: TrainingRun) -> Mapping[str, Any]:
+    source = source_of(machine=run.machine, model_type=run.model_type)
+    if source is None:
+        raise TrainingError(no_source(machine=run.machine, model_type=run.model_type))
+    return source
 
 
-def setup_of(*, machine: Machine, model_type: str) -> dict[str, Any] | None:
-    """Return the training setup of a series, None where its machine's metadata has none."""
+def setup_of(*, machine: Machine, model_type: str) -> dict[str, Any]:
+    """Return what trains a series, as its machine's metadata says; empty where it is silent."""
     setups = machine.metadata.get("training")
     setup = setups.get(model_type) if isinstance(setups, dict) else None
-    is_setup = isinstance(setup, dict) and {"trainer", "source"} <= setup.keys()
-    return setup if is_setup else None
+    return setup if isinstance(setup, dict) else {}
 
 
-def no_setup(*, machine: Machine, model_type: str) -> str:
-    """Return what to do where nothing says how a series is trained."""
+def source_of(*, machine: Machine, model_type: str) -> Mapping[str, Any] | None:
+    """Return where a series' readings come from, as its policy says."""
+    return policy_of(machine_id=machine.pk, model_type=model_type).training_source
+
+
+def no_source(*, machine: Machine, model_type: str) -> str:
+    """Return what to do where nothing says what to train a series on."""
     return (
-        f"Nothing says how to train {model_type} models of {machine.name}. Set"
-        f' "training": {{"{model_type}": {{"trainer": "energy_baseline",'
-        ' "source": "<name>:<key>"}} in the metadata of the machine.'
+        f"Nothing says where the readings come from that {model_type} models of {machine.name}"
+        " are trained on. Set training_source in the policy: PUT"
+        f" /api/v1/model-performance/policies/{model_type}, or .../machines/{machine.pk}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,11 @@ class TrainingError(Exception):
 
 class TrainedMachine(Protocol):
     """What a trainer may know of the machine."""
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Its id."""
+        ...
 
     @property
     def name(self) -> str:
@@ -46,7 +52,7 @@ class TrainingRequest:
 
     machine: TrainedMachine
     model_type: str
-    source: str
+    source: Mapping[str, Any]
     data_start: datetime
     data_end: datetime
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)

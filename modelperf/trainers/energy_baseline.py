@@ -21,7 +21,7 @@ from modelperf.trainers.degree_days import (
     predict,
 )
 from modelperf.trainers.regression_metrics import regression_metrics
-from modelperf.trainers.sources import Readings
+from modelperf.trainers.sources import Asked, Readings
 
 DEFAULTS: dict[str, Any] = {
     "heating_points_c": [2, 22],  # balance points tried, a degree apart, both ends included
@@ -36,12 +36,13 @@ FEATURES = ("temperature_c", "hour_of_day")
 def train(request: TrainingRequest) -> TrainedModel:
     """Fit a degree-day baseline; everything about it is chosen on held-out blocks of days."""
     settings = _settings(request.hyperparameters)
-    readings = sources.read(
-        request.source,
+    asked = Asked(
         machine=request.machine,
+        model_type=request.model_type,
         start=request.data_start,
         end=request.data_end,
     )
+    readings = sources.read(request.source, asked)
     return train_on(readings, settings=settings)
 
 

@@ -13,7 +13,7 @@ from modelperf.demo.meters import BY_KEY
 from modelperf.management.commands.load_demo import Command as LoadDemo
 from modelperf.models import TrainingRun
 from modelperf.services import training
-from tests.factories import MachineFactory, ModelVersionFactory
+from tests.factories import MachineFactory, ModelVersionFactory, PolicyFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -21,7 +21,9 @@ pytestmark = pytest.mark.django_db
 def pending(key: str | None = "uk-electricity") -> TrainingRun:
     metadata = BY_KEY[key].metadata(shift_weeks=0) if key else {}
     machine = MachineFactory.create(name=key or "pump", metadata=metadata)
-    if not key:  # nothing says how to train it, but it has been trained
+    if key:
+        PolicyFactory.create(machine=machine, training_source={"kind": "demo"})
+    else:  # nothing says how to train it, but it has been trained
         ModelVersionFactory.create(machine=machine)
     training.trigger(
         machine=machine,
@@ -54,7 +56,7 @@ def test_run_training_with_a_failure_tells_why_and_ends_with_an_error():
     out = StringIO()
     with pytest.raises(CommandError, match="1 of 1 training runs failed"):
         call_command("run_training", stdout=out, skip_checks=True)
-    assert "failed: Nothing says how to train" in out.getvalue()
+    assert "failed: Nothing says where the readings come from" in out.getvalue()
 
 
 def test_run_training_of_one_machine_leaves_the_others():

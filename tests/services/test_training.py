@@ -8,17 +8,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from modelperf.demo.meters import BY_KEY
 from modelperf.models import Machine, ModelVersion, TrainingRun
 from modelperf.services import registry, training, training_work
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.trainers.base import TrainedModel, TrainingError, register
-from tests.factories import MachineFactory, ModelVersionFactory, TrainingRunFactory
+from tests.api.calls import ROOT
+from tests.factories import (
+    MachineFactory,
+    ModelVersionFactory,
+    PolicyFactory,
+    TrainingRunFactory,
+)
 from tests.services.concurrency import at_once
 
 BY = "user:tests"
 YEAR = (datetime(2015, 11, 22, 6, tzinfo=UTC), datetime(2016, 11, 22, 6, tzinfo=UTC))
-SETUP = BY_KEY["il-gas-hdd-only"].metadata(shift_weeks=0)["training"]
+DEMO = {"kind": "demo", "meter": "il-gas-hdd-only"}
 
 
 def trigger(machine: Machine, **values):
@@ -32,12 +37,15 @@ def known(**fields) -> Machine:
 
 
 def meter() -> Machine:
-    return MachineFactory.create(metadata={"training": SETUP})
+    machine = MachineFactory.create()
+    PolicyFactory.create(machine=machine, training_source=DEMO)
+    return machine
 
 
 def with_trainer(name: str) -> Machine:
-    setup = {"baseline": {"trainer": name, "source": "demo:uk-gas"}}
-    return MachineFactory.create(metadata={"training": setup})
+    machine = MachineFactory.create(metadata={"training": {"baseline": {"trainer": name}}})
+    PolicyFactory.create(machine=machine, training_source=DEMO)
+    return machine
 
 
 # --- trigger --------------------------------------------------------------------------------
@@ -133,13 +141,24 @@ def test_trigger_for_a_retired_machine_conflicts():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("metadata", [{}, {"training": {"baseline": {"trainer": "x"}}}])
-def test_trigger_of_a_series_with_neither_version_nor_setup_is_refused(metadata):
+def test_trigger_of_a_series_with_neither_version_nor_source_is_refused(metadata):
     machine = MachineFactory.create(metadata=metadata)
     ModelVersionFactory.create(machine=machine, model_type="other")
-    with pytest.raises(InvalidError, match="Nothing says how to train baseline models") as caught:
+    PolicyFactory.create(training_source=DEMO, model_type="other")
+    with pytest.raises(InvalidError, match="Nothing says where the readings come from") as caught:
         trigger(machine)
     assert caught.value.errors[0].loc == ("body", "model_type")
+    assert f"Set training_source in the policy: PUT {ROOT}/policies/baseline" in str(caught.value)
     assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.django_db
+def test_trigger_of_a_series_whose_trainer_has_no_source_is_refused():
+    machine = known(metadata={"training": {"baseline": {"trainer": "energy_baseline"}}})
+    with pytest.raises(InvalidError, match="Set training_source in the policy"):
+        trigger(machine)
+    PolicyFactory.create(training_source=DEMO)
+    assert trigger(machine).triggered
 
 
 # --- run_pending ----------------------------------------------------------------------------
@@ -196,14 +215,14 @@ def test_run_pending_of_one_machine_leaves_the_others_waiting():
 
 
 @pytest.mark.django_db
-def test_run_pending_without_a_training_setup_fails_and_says_what_to_set():
+def test_run_pending_without_a_source_fails_and_says_what_to_set():
     machine = known(name="Pump 7")
     trigger(machine)
     (run,) = training.run_pending(by=BY)
     run.refresh_from_db()
     assert run.training_status == "failed"
     assert "Pump 7" in run.error_message
-    assert '"training": {"baseline": {"trainer": "energy_baseline"' in run.error_message
+    assert f"PUT {ROOT}/policies/baseline" in run.error_message
     assert "Traceback" in run.error_traceback
     assert run.model is None
     assert ModelVersion.objects.count() == 1
@@ -211,22 +230,19 @@ def test_run_pending_without_a_training_setup_fails_and_says_what_to_set():
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("setup", "word"),
+    ("setup", "source", "word"),
     [
-        ({"trainer": "crystal_ball", "source": "demo:uk-gas"}, "crystal_ball"),
-        ({"trainer": "energy_baseline", "source": "demo:nowhere"}, "nowhere"),
-        ({"trainer": "energy_baseline", "source": "sky"}, "sky"),
-        ({"trainer": "energy_baseline", "source": "demo:uk-gas"}, "no readings"),
-        (
-            {"trainer": "energy_baseline", "source": "demo:uk-gas", "hyperparameters": [1]},
-            "hyperparameters",
-        ),
-        ({"trainer": "energy_baseline"}, "source"),
-        ("energy_baseline", "trainer"),
+        ({"trainer": "crystal_ball"}, DEMO, "crystal_ball"),
+        ({"trainer": "energy_baseline"}, {"kind": "demo", "meter": "nowhere"}, "nowhere"),
+        ({"trainer": "energy_baseline"}, {"kind": "sky"}, "kind"),
+        ({"trainer": "energy_baseline"}, DEMO, "no readings"),
+        ({"trainer": "energy_baseline", "hyperparameters": [1]}, DEMO, "hyperparameters"),
+        ("what trains nothing", {"kind": "demo", "meter": "uk-gas"}, "no readings"),
     ],
 )
-def test_run_pending_with_a_setup_that_cannot_train_fails_with_the_reason(setup, word):
+def test_run_pending_with_a_setup_that_cannot_train_fails_with_the_reason(setup, source, word):
     machine = known(metadata={"training": {"baseline": setup}})
+    PolicyFactory.create(training_source=source)
     trigger(machine)
     (run,) = training.run_pending(by=BY)
     assert run.training_status == "failed"

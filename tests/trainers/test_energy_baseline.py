@@ -206,7 +206,7 @@ def test_train_with_a_wrong_hyperparameter_names_it(settings, word):
     request = TrainingRequest(
         machine=Machine(name="a"),
         model_type="baseline",
-        source="demo:uk-gas",
+        source={"kind": "demo", "meter": "uk-gas"},
         data_start=datetime(2020, 5, 1, tzinfo=UTC),
         data_end=datetime(2021, 5, 1, tzinfo=UTC),
         hyperparameters=settings,
