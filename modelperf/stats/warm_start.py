@@ -1,0 +1,144 @@
+"""A new model version is judged from its tenth evaluation on, by the noise of the version before.
+
+Not part of the fold: `benchmarks/statistics_warm_start.py` measures what it would do there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modelperf.stats.change_point import Side, scan, standardise
+from modelperf.stats.tails import z_from_t
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+
+FEWEST = 10
+FEWEST_EACH_SIDE = 5
+WEIGHT_OF_VARIANCE = 20.0
+WEIGHT_OF_PHI = 30.0
+REACH = 3.0
+_LARGEST_PHI = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """Noise of the version before, per series: variance on the oriented scale, and phi."""
+
+    variance: Floats
+    phi: Floats
+
+
+def prior(oriented: ArrayLike, sample_counts: ArrayLike | None = None) -> Prior:
+    """Measure the noise of series around their best change.
+
+    Parameters
+    ----------
+    oriented : array_like, shape (series, evaluations)
+        The version before, where higher is better; NaN where missing or padded on the right.
+    sample_counts : array_like, same shape, optional
+        Rows behind each value; 0 where not reported.
+
+    Returns
+    -------
+    Prior
+        Variance of the winsorised values about the two means around the stronger of best fall and
+        best rise, and the autocorrelation found there; NaN with fewer than 14 evaluations.
+    """
+    y = np.asarray(oriented, float)
+    counts = np.zeros_like(y) if sample_counts is None else np.asarray(sample_counts, float)
+    found = scan(y, counts)
+    is_rise = np.nan_to_num(found.rise.z) > np.nan_to_num(found.fall.z)
+    split = np.where(is_rise, found.rise.split, found.fall.split)
+    x, root, n = _standardised(y, counts)
+    explained = _contrast(x, root)[np.arange(len(x)), np.maximum(split, 1) - 1] ** 2
+    variance = ((x * x).sum(axis=1) - explained) / np.maximum(n - 2, 1)
+    return Prior(
+        variance=np.where(split > 0, variance, np.nan),
+        phi=np.where(is_rise, found.rise.phi, found.fall.phi),
+    )
+
+
+def warm_fall(oriented: ArrayLike, sample_counts: ArrayLike | None, before: Prior) -> Side:
+    """Look for the most likely fall of short series with the noise of the version before.
+
+    Parameters
+    ----------
+    oriented : array_like, shape (series, evaluations)
+        The new version, where higher is better; NaN at the padding on the right.
+    sample_counts : array_like, same shape, or None
+        Rows behind each value; 0 where not reported.
+    before : Prior
+        One for each series.
+
+    Returns
+    -------
+    Side
+        Of splits with at least 5 evaluations on either side, ``T = sqrt(B)/s``, ``s² = (20 s0² +
+        SS)/(20 + t - 2)`` with SS around the two means and ``s0²`` the larger of the prior
+        variance and half the mean squared difference of neighbours; ``phi = (t phi^ + 30
+        phi0)/(t + 30)``, never below ``phi^``. ``Z`` as in `change_point.scan` with 20 + t - 2
+        degrees of freedom; NaN with fewer than 10 evaluations or without a prior.
+    """
+    y = np.asarray(oriented, float)
+    counts = np.zeros_like(y) if sample_counts is None else np.asarray(sample_counts, float)
+    x, root, n = _standardised(y, counts)
+    k = np.arange(1, x.shape[1] + 1)
+    allowed = (k >= FEWEST_EACH_SIDE) & (k <= n[:, None] - FEWEST_EACH_SIDE)
+    contrast = np.where(allowed, _contrast(x, root), -np.inf)
+    split = np.argmax(contrast, axis=1) + 1
+    possible = (n >= FEWEST) & np.isfinite(before.variance)
+    best = np.where(possible, contrast[np.arange(len(x)), split - 1], 0.0)
+    rest = np.maximum((x * x).sum(axis=1) - best**2, 0.0)
+    df = WEIGHT_OF_VARIANCE + n - 2
+    own = np.maximum(before.variance, _half_mean_squared_difference(x, root, n))
+    variance = (WEIGHT_OF_VARIANCE * own + rest) / df
+    phi = _phi(x, root, n, split, before.phi)
+    t = best / np.sqrt(np.where(variance > 0, variance, 1.0))
+    z = z_from_t(t, df.astype(float)) * np.sqrt((1 - phi) / (1 + phi))
+    return Side(z=np.where(possible, z, np.nan), split=np.where(possible, split, 0), phi=phi)
+
+
+def _standardised(y: Floats, counts: Floats) -> tuple[Floats, Floats, Ints]:
+    """Winsorised weighted deviations, roots of the weights (0 at the padding), and lengths."""
+    ready, here = standardise(y, counts, REACH), ~np.isnan(y)
+    root = here.astype(float) if ready.weight is None else np.sqrt(ready.weight)
+    return ready.x, root, ready.n
+
+
+def _contrast(x: Floats, root: Floats) -> Floats:
+    """Signed sqrt(B) for every split after column 0, 1, ..; 0 where nothing lies after."""
+    before, weight = np.cumsum(root * x, axis=1), np.cumsum(root**2, axis=1)
+    balance = weight * (weight[:, -1:] - weight) / np.maximum(weight[:, -1:], 1e-300)
+    return np.asarray(
+        np.divide(
+            before,
+            np.sqrt(np.maximum(balance, 1e-300)),
+            where=balance > 1e-12,
+            out=np.zeros_like(before),
+        )
+    )
+
+
+def _half_mean_squared_difference(x: Floats, root: Floats, n: Ints) -> Floats:
+    both = (root[:, 1:] > 0) & (root[:, :-1] > 0)
+    square = np.where(both, (x[:, 1:] - x[:, :-1]) ** 2, 0.0).sum(axis=1)
+    return np.asarray(square / (2 * np.maximum(n - 1, 1)))
+
+
+def _phi(x: Floats, root: Floats, n: Ints, split: Ints, before: Floats) -> Floats:
+    is_before = np.arange(x.shape[1]) < split[:, None]
+    residual = x.copy()
+    for part in (is_before, ~is_before):
+        weight = np.where(part, root**2, 0.0).sum(axis=1, keepdims=True)
+        mean = np.where(part, root * x, 0.0).sum(axis=1, keepdims=True)
+        residual -= np.where(part, root * mean / np.maximum(weight, 1e-300), 0.0)
+    square = (residual**2).sum(axis=1)
+    r1 = (residual[:, 1:] * residual[:, :-1]).sum(axis=1) / np.where(square > 0, square, 1.0)
+    t = np.maximum(n, 1)
+    measured = np.clip(r1 + (2 + 4 * r1) / t, 0.0, _LARGEST_PHI)
+    drawn = (t * measured + WEIGHT_OF_PHI * before) / (t + WEIGHT_OF_PHI)
+    return np.asarray(np.maximum(measured, drawn))
