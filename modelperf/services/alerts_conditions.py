@@ -14,7 +14,7 @@ from modelperf.models.alerts import Alert
 from modelperf.services.metrics_rows import Subject
 
 _CRITICAL_STATISTIC: Final = 6.0
-_METRIC_LABELS: Final = {
+METRIC_LABELS: Final = {
     "r_squared": "R²",
     "rmse": "RMSE",
     "mae": "MAE",
@@ -58,6 +58,15 @@ class Wanted:
 def condition_key(subject: Subject, alert_type: str, metric: str) -> str:
     """Return what makes a condition one: its series, type and metric."""
     return f"series:{subject.machine_id}:{subject.model_type}:{alert_type}:{metric}"
+
+
+def common_key(key: str) -> str:
+    """Return what a series' conditions share that one fleet alert may be about.
+
+    A fall of the whole fleet is a change point for some machines and a collapse for others.
+    """
+    degradation, drift = Alert.Type.PERFORMANCE_DEGRADATION.value, Alert.Type.DRIFT_DETECTED.value
+    return key.replace(f":{degradation}:", f":{drift}:", 1)
 
 
 def wanted_alerts(
@@ -110,7 +119,7 @@ def _severity(condition: dict[str, Any]) -> str:
 
 
 def _message(subject: Subject, metric: str, condition: dict[str, Any]) -> str:
-    label = _METRIC_LABELS.get(metric, metric)
+    label = METRIC_LABELS.get(metric, metric)
     place = _place(subject)
     since = f"{condition['changed_at']:.10}" if condition["changed_at"] else "its first evaluation"
     if condition["rule"] == "limit":

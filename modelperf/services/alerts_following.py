@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from modelperf.models import Alert, AlertMember
 from modelperf.models.keys import uuid7
-from modelperf.services.alerts_conditions import JUDGED_TYPES, OpenAlert, Wanted, wanted_alerts
+from modelperf.services.alerts_conditions import (
+    JUDGED_TYPES,
+    OpenAlert,
+    Wanted,
+    common_key,
+    wanted_alerts,
+)
 from modelperf.services.database import execute
 from modelperf.services.metrics_rows import Subject
 from modelperf.services.policies import PolicyValues
@@ -37,19 +44,47 @@ class Followed:
     seen_types: frozenset[str] = frozenset()
 
 
+class Fleet(NamedTuple):
+    """What an alert is about that is about no single series: all machines of a model type."""
+
+    model_type: str
+    machine_id: None = None
+    model_id: None = None
+    model_version: None = None
+
+
+Place = Subject | Fleet
+
+
 @dataclass(slots=True)
 class Changes:
-    """What is to become of the alerts of some series, by condition key."""
+    """What is to become of alerts, by condition key.
 
-    raised: dict[str, tuple[Wanted, Subject]] = field(default_factory=dict)
-    kept: dict[str, tuple[OpenAlert, Wanted, Subject]] = field(default_factory=dict)
+    `wanted` are all conditions there are now, whether they have earned an alert or not.
+    """
+
+    raised: dict[str, tuple[Wanted, Place]] = field(default_factory=dict)
+    kept: dict[str, tuple[OpenAlert, Wanted, Place]] = field(default_factory=dict)
     cleared: dict[str, tuple[OpenAlert, str]] = field(default_factory=dict)
+    wanted: dict[str, tuple[Wanted, Subject]] = field(default_factory=dict)
+    alert_ids: dict[str, uuid.UUID] = field(default_factory=dict)
     reasons: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
 
-    def told(self, subject: Subject, key: str, decision: str, **more: Any) -> None:
+    def told(self, place: Place, key: str, decision: str, **more: Any) -> None:
         """Note why a condition has an alert or none, for the verdict that is stored."""
+        if place.model_id is None:
+            return
         entry = {"condition_key": key, "decision": decision, **more}
-        self.reasons.setdefault(subject.model_id, []).append(entry)
+        self.reasons.setdefault(place.model_id, []).append(entry)
+
+    def tell_raised(self, decision: str) -> None:
+        """Note a decision for all conditions that are to be raised."""
+        for key, (_, place) in self.raised.items():
+            self.told(place, key, decision)
+
+    def fleet_keys(self) -> list[str]:
+        """Return the conditions of the fleet that have an alert from now on."""
+        return sorted(key for key in {*self.raised, *self.kept} if key.startswith("fleet:"))
 
     @property
     def touched(self) -> set[uuid.UUID]:
@@ -92,6 +127,7 @@ def _decide(one: Followed, cut_off: Callable[[Followed], float], changes: Change
     every = wanted_alerts(one.subject, one.verdict, cut_off=1.0)
     earned = wanted_alerts(one.subject, one.verdict, cut_off=limit)
     kept = {**(earned if one.replayed else every), **one.seen}
+    changes.wanted |= {key: (wanted, one.subject) for key, wanted in {**every, **one.seen}.items()}
     for key, wanted in kept.items():
         if key in unresolved:
             changes.kept[key] = (unresolved[key], wanted, one.subject)
@@ -129,34 +165,39 @@ def _decide_clearing(
 
 def apply(changes: Changes, *, now: datetime) -> None:
     """Carry the changes out; each kind is one statement, however many alerts it is about."""
-    _leave_to_fleet_alerts(changes)
-    _raise(changes, now)
-    _update(
-        [
-            _content(wanted, subject) | {"id": alert.id}
-            for alert, wanted, subject in changes.kept.values()
-            if alert.details != wanted.details or alert.occurrences != wanted.occurrences
-        ]
-    )
+    if changes.raised:
+        _leave_to_fleet_alerts(changes)
+    carry_out(changes, now=now)
+
+
+def carry_out(changes: Changes, *, now: datetime) -> None:
+    """Carry out changes that fleet alerts have been considered in."""
     _clear(changes, now)
+    reopened = _raise(changes, now) if changes.raised else []
+    kept = [
+        _content(wanted, subject) | {"id": alert.id}
+        for alert, wanted, subject in changes.kept.values()
+        if alert.details != wanted.details or alert.occurrences != wanted.occurrences
+    ]
+    _update(reopened + kept)
 
 
 def _leave_to_fleet_alerts(changes: Changes) -> None:
     """Raise no alert for what an open fleet alert is about."""
-    if not changes.raised:
-        return
+    raised: dict[str, list[str]] = defaultdict(list)
+    for key in changes.raised:
+        raised[common_key(key)].append(key)
     members = AlertMember.objects.present().filter(
-        condition_key__in=changes.raised, alert__is_resolved=False
+        condition_key__in=raised, alert__is_resolved=False
     )
-    for key, alert_id in members.values_list("condition_key", "alert_id"):
-        _, subject = changes.raised.pop(key)
-        changes.told(subject, key, "in_fleet_alert", alert_id=str(alert_id))
+    for common, alert_id in members.values_list("condition_key", "alert_id"):
+        for key in raised[common]:
+            _, subject = changes.raised.pop(key)
+            changes.told(subject, key, "in_fleet_alert", alert_id=str(alert_id))
 
 
-def _raise(changes: Changes, now: datetime) -> None:
-    """Open the alerts of conditions: the one that was resolved before, or a new one."""
-    if not changes.raised:
-        return
+def _raise(changes: Changes, now: datetime) -> list[dict[str, Any]]:
+    """Open new alerts; return what those say that were resolved before and open again."""
     earlier = _newest_resolved(changes.raised)
     created: list[Alert] = []
     reopened: list[dict[str, Any]] = []
@@ -167,14 +208,16 @@ def _raise(changes: Changes, now: datetime) -> None:
             created.append(_new_alert(alert_id, wanted, subject, now))
         elif before.resolved_by == SYSTEM or _is_later(wanted.details, before.alert_details):
             alert_id = before.pk
-            reopened.append(_content(wanted, subject) | {"id": alert_id})
+            reopened.append(_content(wanted, subject) | {"id": alert_id, "opened_at": now})
         else:
             changes.told(subject, key, "resolved_by_person", alert_id=str(before.pk))
             continue
+        changes.alert_ids[key] = alert_id
         changes.told(subject, key, "opened", alert_id=str(alert_id))
     # A person may have reopened the condition's alert a moment ago: then it is there.
-    Alert.objects.bulk_create(created, ignore_conflicts=True)
-    _update(reopened, reopened_at=now)
+    if created:
+        Alert.objects.bulk_create(created, ignore_conflicts=True)
+    return reopened
 
 
 def _newest_resolved(keys: Iterable[str]) -> dict[str, Alert]:
@@ -183,7 +226,7 @@ def _newest_resolved(keys: Iterable[str]) -> dict[str, Alert]:
     return {alert.condition_key: alert for alert in newest_last}
 
 
-def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Subject, now: datetime) -> Alert:
+def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetime) -> Alert:
     return Alert(
         id=alert_id,
         condition_key=wanted.condition_key,
@@ -200,7 +243,7 @@ def _is_later(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
     return (details.get("changed_at") or "") > (earlier.get("changed_at") or "")
 
 
-def _content(wanted: Wanted, subject: Subject) -> dict[str, Any]:
+def _content(wanted: Wanted, subject: Place) -> dict[str, Any]:
     return {
         "severity": wanted.severity,
         "alert_message": wanted.message,
@@ -214,25 +257,10 @@ def _content(wanted: Wanted, subject: Subject) -> dict[str, Any]:
     }
 
 
-def _update(contents: list[dict[str, Any]], *, reopened_at: datetime | None = None) -> None:
-    """Write what alerts say now; with `reopened_at` they are open again since then."""
-    if not contents:
-        return
-    is_open = reopened_at is None
-    execute(
-        f"""
-        UPDATE model_alerts AS a SET {", ".join(f"{name} = w.{name}" for name in _CONTENT)}
-            {"" if is_open else _OPEN_AGAIN}
-        FROM jsonb_to_recordset(%s::jsonb)
-            AS w (id uuid, {", ".join(f"{name} {kind}" for name, kind in _CONTENT.items())})
-        WHERE a.id = w.id AND a.is_resolved = %s
-        """,
-        [
-            *([] if is_open else [reopened_at]),
-            msgspec.json.encode(contents).decode(),
-            not is_open,
-        ],
-    )
+def _update(contents: list[dict[str, Any]]) -> None:
+    """Write what alerts say now; those with `opened_at` are open again since then."""
+    if contents:
+        execute(_UPDATE, [msgspec.json.encode(contents).decode()])
 
 
 _CONTENT: Final = {
@@ -246,9 +274,26 @@ _CONTENT: Final = {
     "model_id": "uuid",
     "model_version": "int4",
 }
-_OPEN_AGAIN: Final = """
-    , state = 'open', is_resolved = false, resolved_at = NULL, resolved_by = NULL,
-    resolution_action = '', resolution_notes = '', alert_timestamp = %s
+_WHEN_OPENED: Final = {
+    "state": "'open'",
+    "resolved_at": "NULL",
+    "resolved_by": "NULL",
+    "resolution_action": "''",
+    "resolution_notes": "''",
+    "alert_timestamp": "w.opened_at",
+}
+_UPDATE: Final = f"""
+    UPDATE model_alerts AS a SET is_resolved = false,
+        {", ".join(f"{name} = w.{name}" for name in _CONTENT)},
+        {
+    ", ".join(
+        f"{name} = CASE WHEN w.opened_at IS NULL THEN a.{name} ELSE {value} END"
+        for name, value in _WHEN_OPENED.items()
+    )
+}
+    FROM jsonb_to_recordset(%s::jsonb) AS w (id uuid, opened_at timestamptz,
+        {", ".join(f"{name} {kind}" for name, kind in _CONTENT.items())})
+    WHERE a.id = w.id AND a.is_resolved = (w.opened_at IS NOT NULL)
 """
 
 

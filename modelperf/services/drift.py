@@ -60,7 +60,7 @@ def _check(model: ModelVersion) -> Checked:
     if subject is None:
         raise NotFoundError("Model not found")
     now = timezone.now()
-    position = read_position(subject, now=now)
+    position = read_position(subject.model_id, now=now)
     if position.newest is None:
         raise NotFoundError("No recent performance metrics found")
     verdict = drift_following.settle([position], now=now, keep=True)[model.pk]

@@ -34,7 +34,10 @@ def settle(
     those that changed, or that are about something wrong.
     """
     judged = list(judge_stored(positions))
-    drift_store.save(judged, now=now)
+    results = drift_store.Results()
+    for one in judged:
+        results.add(one)
+    results.save(now=now)
     known = {one.position.subject.model_id for one in judged}
     rest = [one for one in positions if one.subject.model_id not in known]
     judged += list(standing([one for one in rest if keep and not _is_kept(one)]))
@@ -52,7 +55,11 @@ def follow(judged: Sequence[Judged], *, now: datetime, keep: bool = False) -> No
     """Let alerts follow verdicts between two checks of the fleet, and keep what changed."""
     changes = alerts_following.decide(followed(judged, now=now), cut_off=_LastCutOff())
     alerts_following.apply(changes, now=now)
-    kept = [one for one in judged if keep or _is_worth_keeping(one, changes)]
+    kept = [
+        drift_store.kept(one, one.folded)
+        for one in judged
+        if one.folded is not None and (keep or _is_worth_keeping(one, changes))
+    ]
     drift_store.store_verdicts(kept, changes.documents(), check_run_id=None, now=now)
 
 
@@ -67,11 +74,11 @@ def followed(judged: Iterable[Judged], *, now: datetime) -> Iterator[Followed]:
     That evaluations are missing is found by checks; what arrives late can only end it.
     """
     for one in judged:
-        if one.position.is_active and one.position.subject.in_service:
+        if one.position.subject.is_active and one.position.subject.in_service:
             missing = overdue(one, now)
             known = {alert.condition_key for alert in one.position.open_alerts}
             is_known = missing is not None and missing.condition_key in known
-            yield followed_with(one, [missing] if missing and is_known else [], _MISSING)
+            yield followed_with(one, [missing] if missing and is_known else [], MISSING)
 
 
 def followed_with(one: Judged, seen: Iterable[Wanted], types: frozenset[str]) -> Followed:
@@ -87,7 +94,8 @@ def followed_with(one: Judged, seen: Iterable[Wanted], types: frozenset[str]) ->
     )
 
 
-_MISSING: Final = frozenset({Alert.Type.EVALUATION_MISSING.value})
+MISSING: Final = frozenset({Alert.Type.EVALUATION_MISSING.value})
+DATA_DRIFT: Final = frozenset({Alert.Type.DATA_DRIFT.value})
 
 
 def overdue(one: Judged, now: datetime) -> Wanted | None:

@@ -6,7 +6,7 @@ Record, drift/check and the check of the fleet come through here, so they agree 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -73,6 +73,12 @@ class Judged:
     verdict: dict[str, Any]
     replayed: bool
     folded: Folded | None
+    is_new: bool = True
+
+    def without_history(self) -> Judged:
+        """Return the verdict alone: the evaluations of a fleet need not stay in memory."""
+        position = replace(self.position, context=EMPTY)
+        return replace(self, position=position, folded=None)
 
     @property
     def detected(self) -> bool:
@@ -134,12 +140,19 @@ def standing_verdict(position: Position) -> Judged:
     """Return a verdict that still holds, without what it was computed by."""
     if position.state is None:
         raise AssertionError("a verdict that holds is that of a state")
-    return Judged(position, position.state.last, position.state.verdict, False, None)
+    return Judged(position, position.state.last, position.state.verdict, False, None, is_new=False)
 
 
 def standing(positions: Sequence[Position]) -> Iterator[Judged]:
-    """Yield what versions whose verdict still holds were last judged by; nothing is judged."""
-    known = [(one, one.state) for one in positions if one.state is not None]
+    """Yield what versions whose verdict still holds were last judged by; nothing is judged.
+
+    Left out is where something is wrong: that was kept when it was judged.
+    """
+    known = [
+        (one, one.state)
+        for one in positions
+        if one.state is not None and one.state.fold.incident is None and not one.state.fold.crossing
+    ]
     wanted = [
         Wanted(
             one.subject,
@@ -158,7 +171,7 @@ def standing(positions: Sequence[Position]) -> Iterator[Judged]:
         folded = Folded(
             state.metric, rules, history, state.fold, state.fold, np.empty(0), np.empty(0, bool)
         )
-        yield Judged(position, state.last, state.verdict, False, folded)
+        yield Judged(position, state.last, state.verdict, False, folded, is_new=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -14,6 +14,7 @@ from modelperf.services.alerts_conditions import OpenAlert
 from modelperf.services.database import execute
 from modelperf.services.drift_history import EMPTY, NEWEST_FIRST, PACKED, History, unpacked
 from modelperf.services.metrics_rows import Rank, Subject
+from modelperf.services.metrics_store import SUBJECT_COLUMNS
 from modelperf.services.policies import PolicyValues, read_policies
 from modelperf.stats.results import FoldState
 
@@ -32,6 +33,7 @@ class Newest(NamedTuple):
 
 
 _LARGEST_EXACT: Final = 2**53
+_N_SUBJECT: Final = SUBJECT_COLUMNS.count(",") + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,6 @@ class Position:
     """Where the judgement of a model version stands, read under the lock of its series."""
 
     subject: Subject
-    is_active: bool
     registered_at: datetime
     policy: PolicyValues
     state: State | None
@@ -69,8 +70,8 @@ class Position:
 _JUDGED = (
     "AND (evaluation_end, evaluation_start) <= (d.last_evaluation_end, d.last_evaluation_start)"
 )
-_COLUMNS = """
-    v.id, v.is_active, v.created_at,
+_COLUMNS = f"""
+    {SUBJECT_COLUMNS}, v.created_at,
     to_jsonb(array_remove(ARRAY[to_jsonb(of_type), to_jsonb(of_machine)], NULL)),
     d.metric, d.rules, d.fold, d.verdict,
     d.last_evaluation_end, d.last_evaluation_start, d.is_stale, d.stored_verdict_id,
@@ -86,6 +87,7 @@ _COLUMNS = """
 # Windows whose labels may still be missing are not judged yet.
 _TABLES = """
     model_versions v
+    JOIN machines m ON m.id = v.machine_id
     LEFT JOIN model_policies of_type
         ON of_type.model_type = v.model_type AND of_type.machine_id IS NULL
     LEFT JOIN model_policies of_machine
@@ -108,7 +110,7 @@ _DUE = _TABLES.format(
 _DUE_THEN = _TABLES.format(until=f"%b::timestamptz - {_DELAY} * interval '1 second'")
 
 
-def read_position(subject: Subject, *, now: datetime) -> Position:
+def read_position(model_id: uuid.UUID, *, now: datetime) -> Position:
     """Return where a model version stands, with the context that its next evaluation needs."""
     found = execute(
         f"""
@@ -122,40 +124,48 @@ def read_position(subject: Subject, *, now: datetime) -> Position:
         ) AS context ON NOT d.is_stale
         WHERE v.id = %b
         """,
-        [now, subject.model_id],
+        [now, model_id],
     ).fetchone()
     if found is None:
         raise AssertionError("a locked model version is there")
-    return _position(subject, found[:-1], packed=found[-1])
+    return _position(found[:-1], packed=found[-1])
 
 
-def read_positions(
-    subjects: Collection[Subject], *, now: datetime, as_of: datetime | None = None
-) -> list[Position]:
-    """Return where model versions stand, without context; `as_of` leaves out what came later."""
-    by_id = {subject.model_id: subject for subject in subjects}
+def read_positions(model_ids: Iterable[uuid.UUID], *, now: datetime) -> list[Position]:
+    """Return where model versions stand, without context."""
+    found = execute(f"SELECT {_COLUMNS} FROM {_DUE} WHERE v.id = ANY(%b)", [now, list(model_ids)])
+    return [_position(row) for row in found]
+
+
+def positions_in_service(*, now: datetime, as_of: datetime | None = None) -> list[Position]:
+    """Return where all versions on machines in service stand, by name.
+
+    With `as_of` as if nothing that ended later had been recorded.
+    """
     found = execute(
-        f"SELECT {_COLUMNS} FROM {_DUE_THEN if as_of else _DUE} WHERE v.id = ANY(%b)",
-        [as_of or now, list(by_id)],
+        f"SELECT {_COLUMNS} FROM {_DUE_THEN if as_of else _DUE} WHERE m.is_active"
+        " ORDER BY m.name, v.model_type, v.model_version, v.id",
+        [as_of or now],
     )
-    return [_position(by_id[row[0]], row) for row in found]
+    return [_position(row) for row in found]
 
 
-def _position(subject: Subject, row: tuple[Any, ...], packed: bytes | None = None) -> Position:
-    state = None if row[4] is None else _state(row[4:12])
+def _position(row: tuple[Any, ...], packed: bytes | None = None) -> Position:
+    subject, row = Subject(*row[:_N_SUBJECT]), row[_N_SUBJECT:]
+    registered_at, policy, *state, metric_id, end, start, open_alerts = row
+    known = None if state[0] is None else _state(state)
     return Position(
         subject=subject,
-        is_active=row[1],
-        registered_at=row[2],
-        policy=read_policies(row[3]),
-        state=state,
-        newest=None if row[12] is None else Newest(*row[12:15]),
-        open_alerts=() if row[15] is None else _decode(row[15], tuple[OpenAlert, ...]),
-        context=unpacked(packed, n_total=state.fold.n_seen if state else 0),
+        registered_at=registered_at,
+        policy=read_policies(policy),
+        state=known,
+        newest=None if metric_id is None else Newest(metric_id, end, start),
+        open_alerts=() if open_alerts is None else _decode(open_alerts, tuple[OpenAlert, ...]),
+        context=unpacked(packed, n_total=known.fold.n_seen if known else 0),
     )
 
 
-def _state(columns: tuple[Any, ...]) -> State:
+def _state(columns: Sequence[Any]) -> State:
     metric, rules, fold, verdict, end, start, is_stale, stored_verdict_id = columns
     return State(
         metric=metric,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from math import isnan
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,27 +22,68 @@ from modelperf.services.drift_rules import rules_document
 from modelperf.stats.fold import judge
 from modelperf.stats.results import FoldState
 
-# Up to so many evaluations at once each get the verdict of their own prefix; of more, those where
-# something is wrong and the newest: rewriting millions of rows would take longer than judging them.
 EACH_UP_TO: Final = 5_000
 _encode = msgspec.json.Encoder().encode
 
 
-def save(judged: Sequence[Judged], *, now: datetime) -> None:
-    """Store the states of judged versions and the verdicts of their evaluations."""
-    forgotten = [one.position.subject.model_id for one in judged if one.folded is None]
-    if forgotten:
-        execute("DELETE FROM model_drift_states WHERE model_id = ANY(%b)", [forgotten])
-    folded = [one for one in judged if one.folded is not None]
-    if folded:
-        write_columns(folded)
-        execute(*states_statement(folded, now=now))
+class Results:
+    """What judging leaves behind, gathered version by version and written all at once.
+
+    Up to `EACH_UP_TO` evaluations each get the verdict of their own prefix; of more only those
+    where something is wrong, and the newest of each version: rewriting millions of rows would
+    take longer than judging them.
+    """
+
+    def __init__(self) -> None:
+        self._forgotten: list[uuid.UUID] = []
+        self._states: dict[uuid.UUID, tuple[Any, ...]] = {}
+        self._columns: dict[uuid.UUID, list[tuple[Any, ...]]] = {}
+        self._n_evaluations = 0
+
+    def add(self, one: Judged) -> None:
+        """Take in a version that was judged, or could not be."""
+        model_id = one.position.subject.model_id
+        if one.folded is None:
+            self._forgotten.append(model_id)
+            return
+        self._states[model_id] = _state(one, one.folded)
+        had_each = self._n_evaluations <= EACH_UP_TO
+        self._n_evaluations += len(one.folded.scores)
+        has_each = self._n_evaluations <= EACH_UP_TO
+        if had_each and not has_each:
+            for columns in self._columns.values():
+                columns[:] = [column for column in columns if column[-1]]
+        machine_id = one.position.subject.machine_id
+        self._columns[model_id] = _columns(one.folded, machine_id, each=has_each)
+
+    def leave_out(self, model_ids: Iterable[uuid.UUID]) -> None:
+        """Forget versions: what was read of them has changed meanwhile."""
+        left_out = set(model_ids)
+        for model_id in left_out:
+            self._states.pop(model_id, None)
+            self._columns.pop(model_id, None)
+        self._forgotten = [one for one in self._forgotten if one not in left_out]
+
+    def save(self, *, now: datetime) -> None:
+        """Write drift states and the columns of evaluations."""
+        columns = [column[:-1] for columns in self._columns.values() for column in columns]
+        metrics_store.write_verdicts(columns)
+        if self._states or self._forgotten:
+            execute(*_states_statement(list(self._states.values()), self._forgotten, now))
 
 
 def states_statement(judged: Iterable[Judged], *, now: datetime) -> tuple[str, list[Any]]:
     """Return the statement that stores the states of judged versions."""
     rows = [_state(one, one.folded) for one in judged if one.folded is not None]
-    return _SAVE, [now, *map(list, zip(*rows, strict=True))]
+    return _states_statement(rows, [], now)
+
+
+def _states_statement(
+    rows: Sequence[tuple[Any, ...]], forgotten: list[uuid.UUID], now: datetime
+) -> tuple[str, list[Any]]:
+    columns = map(list, zip(*rows, strict=True)) if rows else [[]] * _N_STATE
+    sql = f"WITH forgotten AS ({_FORGET}) {_SAVE}" if forgotten else _SAVE
+    return sql, [*([forgotten] if forgotten else []), now, *columns]
 
 
 def _state(one: Judged, folded: Folded) -> tuple[Any, ...]:
@@ -59,7 +100,9 @@ def _state(one: Judged, folded: Folded) -> tuple[Any, ...]:
     )
 
 
-_SAVE = """
+_N_STATE: Final = 8
+_FORGET: Final = "DELETE FROM model_drift_states WHERE model_id = ANY(%b)"
+_SAVE: Final = """
     INSERT INTO model_drift_states AS d (judged_at, model_id, metric, rules, fold, verdict, status,
         last_evaluation_end, last_evaluation_start, is_stale)
     SELECT %b::timestamptz, w.*, false
@@ -73,61 +116,57 @@ _SAVE = """
 """
 
 
-def write_columns(judged: Sequence[Judged]) -> None:
-    """Write newly judged evaluations the verdict of their own prefix."""
-    folds = [(one.position.subject.machine_id, one.folded) for one in judged if one.folded]
-    each = sum(len(folded.scores) for _, folded in folds) <= EACH_UP_TO
-    metrics_store.write_verdicts(
-        [
-            (metric_id, machine_id, detected, score, folded.rules.threshold)
-            for machine_id, folded in folds
-            for metric_id, detected, score in _columns(folded, each=each)
-        ]
-    )
-
-
-def _columns(folded: Folded, *, each: bool) -> list[tuple[uuid.UUID, bool, float | None]]:
+def _columns(folded: Folded, machine_id: uuid.UUID, *, each: bool) -> list[tuple[Any, ...]]:
+    """Return what newly judged evaluations are told, and last, whether always."""
     history, detected = folded.history, folded.detected
-    chosen = np.ones(len(detected), bool) if each else detected.copy()
-    chosen[-1:] = True
+    always = detected.copy()
+    always[-1:] = True
     first = len(history) - len(detected)
     return [
         (
             uuid.UUID(bytes=history.ids[first + at].tobytes()),
+            machine_id,
             bool(detected[at]),
             None if isnan(score := float(folded.scores[at])) else score,
+            folded.rules.threshold,
+            bool(always[at]),
         )
-        for at in np.flatnonzero(chosen)
+        for at in (range(len(detected)) if each else np.flatnonzero(always))
     ]
 
 
-def store_verdicts(
-    judged: Sequence[Judged],
-    reasons: dict[uuid.UUID, dict[str, Any]],
-    *,
-    check_run_id: uuid.UUID | None,
-    now: datetime,
-) -> dict[uuid.UUID, uuid.UUID]:
-    """Store verdicts for good, with why there is an alert or none; return their ids by model."""
-    rows = [
-        (uuid7(), *_verdict_row(one, one.folded, reasons.get(one.position.subject.model_id, {})))
-        for one in judged
-        if one.folded is not None
-    ]
-    if rows:
-        execute(_STORE, [now, check_run_id, *map(list, zip(*rows, strict=True))])
-    return {row[1]: row[0] for row in rows}
+class Kept(NamedTuple):
+    """A verdict as it is stored for good; `inputs` only where they may have to be."""
+
+    model_id: uuid.UUID
+    machine_id: uuid.UUID
+    model_type: str
+    metric: str
+    status: str
+    p_value: float | None
+    verdict: str
+    rules: str
+    fold: str
+    first_position: int
+    last_position: int
+    last_evaluation_end: datetime
+    last_evaluation_start: datetime
+    digest: int
+    inputs: str | None
+    has_changed: bool
 
 
-def _verdict_row(one: Judged, folded: Folded, reason: dict[str, Any]) -> tuple[Any, ...]:
+def kept(one: Judged, folded: Folded) -> Kept:
+    """Return a verdict with what it takes to recompute it."""
+    if one.rank is None:
+        raise AssertionError("what was folded has a place")
     subject, end = one.position.subject, folded.after
     before = state_before(folded)
     first = min(before.needs_from, end.n_seen - 1)
     looked_at = _from(folded.history, first)
-    keeps_inputs = changed(one) or bool(reason.get("touched"))
-    if one.rank is None:
-        raise AssertionError("what was folded has a place")
-    return (
+    has_changed = changed(one)
+    may_touch = has_changed or one.detected or bool(one.position.open_alerts)
+    return Kept(
         subject.model_id,
         subject.machine_id,
         subject.model_type,
@@ -141,12 +180,42 @@ def _verdict_row(one: Judged, folded: Folded, reason: dict[str, Any]) -> tuple[A
         end.n_seen - 1,
         *one.rank,
         digest(looked_at),
-        _encode(_inputs(looked_at)).decode() if keeps_inputs else None,
-        _encode(reason).decode(),
+        _encode(_inputs(looked_at)).decode() if may_touch else None,
+        has_changed,
     )
 
 
-_STORE = """
+def store_verdicts(
+    verdicts: Sequence[Kept],
+    reasons: Mapping[uuid.UUID, dict[str, Any]],
+    *,
+    check_run_id: uuid.UUID | None,
+    now: datetime,
+) -> None:
+    """Store verdicts for good, with why there is an alert or none."""
+    rows = [_stored(one, reasons.get(one.model_id, {})) for one in verdicts]
+    if rows:
+        execute(_STORE, [now, check_run_id, *map(list, zip(*rows, strict=True))])
+
+
+def tell_reasons(reasons: Mapping[uuid.UUID, dict[str, Any]]) -> None:
+    """Write to stored verdicts what has become of their alerts since."""
+    if reasons:
+        execute(
+            """
+            UPDATE model_verdicts v SET alert = w.alert
+            FROM unnest(%b::uuid[], %b::jsonb[]) AS w (id, alert) WHERE v.id = w.id
+            """,
+            [list(reasons), [_encode(reason).decode() for reason in reasons.values()]],
+        )
+
+
+def _stored(one: Kept, reason: dict[str, Any]) -> tuple[Any, ...]:
+    inputs = one.inputs if one.has_changed or reason.get("touched") else None
+    return (uuid7(), *one[:-2], inputs, _encode(reason).decode())
+
+
+_STORE: Final = """
     WITH stored AS (
         INSERT INTO model_verdicts (judged_at, check_run_id, id, model_id, machine_id, model_type,
             metric, status, p_value, verdict, rules, fold, first_position, last_position,

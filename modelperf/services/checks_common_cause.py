@@ -1,0 +1,134 @@
+"""Have the machines of a type fallen together? The block of their windows, split and judged."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelperf.models import Alert
+from modelperf.services.alerts_fleet import CommonFall, Group
+from modelperf.services.drift_history import History, Wanted, read_histories
+from modelperf.services.drift_judgement import Judged
+from modelperf.stats import common_cause
+from modelperf.stats.orientation import orient
+from modelperf.stats.results import Rule, Rules
+
+Floats = NDArray[np.float64]
+WINDOWS: Final = 200
+# Split only where something happens: some series has fallen, or more are near it than by chance.
+_NEAR: Final = 0.05
+_SHARE_NEAR: Final = 0.2
+
+
+def common_falls(
+    judged: Sequence[Judged], *, cut_off: Callable[[Judged], float]
+) -> dict[Group, CommonFall]:
+    """Return the falls that machines of a type have in common, by the alerts they ask for."""
+    groups = [members for members in _groups(judged) if _is_worth_splitting(members)]
+    wanted = [_wanted(one) for members in groups for one in members]
+    histories: dict[int, History] = dict(read_histories(wanted))
+    found: dict[Group, CommonFall] = {}
+    first = 0
+    for members in groups:
+        of_group = [histories.pop(first + at) for at in range(len(members))]
+        first += len(members)
+        fall = _common_fall(members, of_group, cut_off)
+        if fall is not None:
+            found[fall.group] = fall
+    return found
+
+
+def _groups(judged: Iterable[Judged]) -> Iterator[list[Judged]]:
+    """Yield the active versions of each type that are judged by one metric."""
+    groups: dict[tuple[str, str], list[Judged]] = defaultdict(list)
+    for one in judged:
+        if one.position.subject.is_active and one.rank is not None and one.verdict["metric"]:
+            groups[one.position.subject.model_type, one.verdict["metric"]].append(one)
+    for members in groups.values():
+        if len(members) >= members[0].position.policy.fleet_alert_machines:
+            yield members
+
+
+def _is_worth_splitting(members: Sequence[Judged]) -> bool:
+    fallen = sum(
+        any(condition["rule"] != "limit" for condition in one.verdict["conditions"])
+        for one in members
+    )
+    near = sum((one.verdict["p_value"] or 1.0) <= _NEAR for one in members)
+    return fallen > 1 or near >= max(4, _SHARE_NEAR * len(members))
+
+
+def _wanted(one: Judged) -> Wanted:
+    if one.rank is None:
+        raise AssertionError("only what was judged is split")
+    # Where the history ends does not matter here: windows are told apart by their times.
+    return Wanted(one.position.subject, one.verdict["metric"], WINDOWS, 0, one.rank)
+
+
+def _common_fall(
+    members: Sequence[Judged], histories: Sequence[History], cut_off: Callable[[Judged], float]
+) -> CommonFall | None:
+    each = [_rules(one) for one in members]
+    rules = Counter(each).most_common(1)[0][0]
+    starts, values, counts = _block(histories)
+    alike = [at for at, one in enumerate(each) if one.kind is rules.kind]
+    values, counts = values[alike], counts[alike]
+    oriented = orient(values, counts, rules.kind)
+    found = common_cause.split(oriented)
+    if found is None:
+        return None
+    fall = common_cause.judge(found, oriented, counts, rules=rules)
+    if fall is None or not _earns_alert(fall, min(map(cut_off, members))):
+        return None
+    own = common_cause.own_parts_degraded(found, counts, rules=[each[at] for at in alike])
+    subjects = [members[at].position.subject for at in alike]
+    return CommonFall(
+        group=Group(
+            subjects[0].model_type, Alert.Type.DRIFT_DETECTED.value, members[0].verdict["metric"]
+        ),
+        changed_at=datetime.fromtimestamp(float(starts[fall.split]), UTC)
+        .isoformat()
+        .replace("+00:00", "Z"),
+        statistic=fall.statistic,
+        threshold=fall.threshold,
+        p_value=fall.p_value,
+        effect=fall.effect,
+        members={subjects[at].model_id: subjects[at] for at in fall.members.tolist()},
+        own=frozenset(subjects[at].model_id for at in np.flatnonzero(own).tolist()),
+    )
+
+
+def _earns_alert(fall: common_cause.FleetFall, cut_off: float) -> bool:
+    if fall.rule is not Rule.CHANGE_POINT:
+        return True
+    return fall.confirmed_p is not None and fall.confirmed_p <= cut_off
+
+
+def _rules(one: Judged) -> Rules:
+    rules = one.position.policy.rules(one.verdict["metric"])
+    if rules is None:
+        raise AssertionError("what was judged was judged by rules")
+    return rules
+
+
+def _block(histories: Sequence[History]) -> tuple[Floats, Floats, Floats]:
+    """Return the starts of all windows, and values and counts by machine and window."""
+    windows = np.unique(
+        np.concatenate([np.stack([one.ends, one.starts], axis=1) for one in histories]), axis=0
+    )[-2 * WINDOWS :]
+    values = np.full((len(histories), len(windows)), np.nan)
+    counts = np.zeros_like(values)
+    places: dict[Any, int] = {tuple(window): at for at, window in enumerate(windows.tolist())}
+    for row, one in enumerate(histories):
+        at = [
+            places.get(key, -1) for key in zip(one.ends.tolist(), one.starts.tolist(), strict=True)
+        ]
+        inside = np.array(at) >= 0
+        values[row, np.array(at)[inside]] = one.values[inside]
+        counts[row, np.array(at)[inside]] = one.counts[inside]
+    return windows[:, 1], values, counts
