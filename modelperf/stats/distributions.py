@@ -31,6 +31,7 @@ Counts = NDArray[np.int64]
 ALPHA = 0.001
 MERGED = (1, 4, 16)
 FEWEST = 50  # values, or rows where their missing share is judged
+FEWEST_REFERENCE = 100
 SMALLEST_DISTANCE = 0.05
 SMALLEST_MISSING = 0.01
 _MOST_NAMED = 20
@@ -82,8 +83,8 @@ def compare(
         - the share of missing values, by the exact test of two shares, with reference windows also
           against its spread over them, where it changes by at least .01.
 
-        The smallest p counts, times the number of tests that apply. Fewer than 50 values on either
-        side: insufficient data, with the sizes of the change all the same.
+        The smallest p counts, times the number of tests that apply. Fewer than 50 values, or 100 in
+        the reference: insufficient data, with the sizes of the change all the same.
 
     Raises
     ------
@@ -132,7 +133,7 @@ def _distribution_tests(
     reference: Reference, current: Profile, windows: Sequence[Profile]
 ) -> _Tests:
     """Test values that are there; a constant feature only for new values."""
-    if min(reference.n, current.n) < FEWEST:
+    if reference.n < FEWEST_REFERENCE or current.n < FEWEST:
         return
     matters = (_distance(reference, current) or 0.0) >= SMALLEST_DISTANCE
     if reference.kind is FeatureKind.CATEGORICAL:
@@ -157,7 +158,8 @@ def _distribution_tests(
 def _missing_test(reference: Reference, current: Profile, windows: Sequence[Profile]) -> _Tests:
     """Test the share of missing values, where there are any."""
     own = reference.profile
-    if min(own.rows, current.rows) < FEWEST or not own.missing + current.missing:
+    few = own.rows < FEWEST_REFERENCE or current.rows < FEWEST
+    if few or not own.missing + current.missing:
         return
     share, change = _missing(reference, current)
     p = share_test(own.missing, own.rows, current.missing, current.rows)
