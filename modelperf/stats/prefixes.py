@@ -31,7 +31,8 @@ _LEAD = BASE + 1
 class Block:
     """Statistics of the prefixes that end at track indices ``first`` .. ``last - 1``.
 
-    ``z`` is NaN where too few evaluations are there, and ``rise`` None where only falls matter.
+    ``z`` is NaN where too few evaluations are there. ``rise`` is None in a block of several where
+    only falls open an incident; the verdict wants that of the newest prefix alone.
     """
 
     first: int
@@ -97,7 +98,9 @@ def _groups(spans: Sequence[Span], directions: Sequence[int] | None = None) -> l
     for at, span in enumerate(spans):
         track = span.track
         direction = None if directions is None else directions[at]
+        is_one = span.last == span.first + 1
         key = (span.width, track.rules.kind, track.oriented is None, track.is_even, direction)
+        key = (*key, is_one)
         groups.setdefault(key, []).append(at)
     return list(groups.values())
 
@@ -106,11 +109,12 @@ def _blocks(spans: Sequence[Span]) -> Iterator[Block]:
     prefixes = Prefixes(spans)
     least = np.array([span.track.rules.min_evaluations for span in spans])
     is_enough = prefixes.n >= least[prefixes.owner]
-    both = spans[0].track.rules.kind is MetricKind.TARGET_ZERO
+    watched = spans[0].track.rules.kind is MetricKind.TARGET_ZERO
+    both = watched or spans[0].last == spans[0].first + 1
     sides = prefixes.sides((1, -1) if both else (1,), where=is_enough)
-    if both:
+    if watched:
         sides = [Side(z=two_sided(side.z), split=side.split, phi=side.phi) for side in sides]
-    z = np.maximum(sides[0].z, sides[1].z) if both else sides[0].z
+    z = np.maximum(sides[0].z, sides[1].z) if watched else sides[0].z
     p = tail_p_value(z, prefixes.n)
     depths = prefixes.depths()
     for index, (span, rows) in enumerate(zip(spans, prefixes.rows, strict=True)):

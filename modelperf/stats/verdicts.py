@@ -67,13 +67,18 @@ class Judged:
             return False
         return not np.isnan(self.block.z[len(self.track) - 1 - self.block.first])
 
+    @property
+    def knows_rises(self) -> bool:
+        """Whether its block has the best rises too."""
+        return self.block is not None and self.block.rise is not None
+
 
 def verdicts_on(judged: Sequence[Judged]) -> list[Verdict]:
     """Return the verdict on every series at its newest retained evaluation."""
     undisturbed = [at for at, one in enumerate(judged) if one.is_undisturbed]
-    unwatched = [at for at in undisturbed if not _watches_rises(judged[at])]
-    best_rises = rises([judged[at].track.newest() for at in unwatched])
-    rise_of = dict(zip(unwatched, best_rises, strict=True))
+    unknown = [at for at in undisturbed if not judged[at].knows_rises]
+    best_rises = rises([judged[at].track.newest() for at in unknown])
+    rise_of = dict(zip(unknown, best_rises, strict=True))
     answers: dict[int, dict[str, Any]] = {}
     for at in undisturbed:
         changed = _undisturbed(judged[at], rise_of.get(at))
@@ -82,10 +87,6 @@ def verdicts_on(judged: Sequence[Judged]) -> list[Verdict]:
     stable = [at for at in undisturbed if at not in answers]
     answers |= zip(stable, _stable([judged[at] for at in stable]), strict=True)
     return [_verdict_on(one, answers.get(at, {})) for at, one in enumerate(judged)]
-
-
-def _watches_rises(one: Judged) -> bool:
-    return one.track.rules.kind is MetricKind.TARGET_ZERO
 
 
 def _verdict_on(one: Judged, undisturbed: dict[str, Any]) -> Verdict:
@@ -156,7 +157,7 @@ def _undisturbed(one: Judged, newest_rise: Side | None) -> dict[str, Any] | None
             change = fall_at(row, split, phi, direction, rules)
             if change is not None:
                 return _changed(row, change, phi, Status.IMPROVEMENT_LOST)
-    for rise, row_at in _rises(block, at, newest_rise):
+    for rise, row_at in _rises(block, at, newest_rise, rules):
         if rise.z[row_at] > rules.threshold:
             row, split, phi = track.row(end), int(rise.split[row_at]), float(rise.phi[row_at])
             change = change_at(row, split, rules.kind)
@@ -165,11 +166,12 @@ def _undisturbed(one: Judged, newest_rise: Side | None) -> dict[str, Any] | None
     return None
 
 
-def _rises(block: Block, at: int, newest_rise: Side | None) -> list[tuple[Side, int]]:
+def _rises(block: Block, at: int, newest_rise: Side | None, rules: Rules) -> list[tuple[Side, int]]:
     """Return the sides on which the metric may have improved, and the row of the newest prefix."""
     if newest_rise is not None:
         return [(newest_rise, 0)]
-    return [(block.fall, at), (side(block, -1), at)]
+    rise = (side(block, -1), at)
+    return [(block.fall, at), rise] if rules.kind is MetricKind.TARGET_ZERO else [rise]
 
 
 def _stable(stable: Sequence[Judged]) -> list[dict[str, Any]]:
