@@ -22,7 +22,7 @@ from modelperf.pages.shapes import Chart, Mark
 from modelperf.pages.verdicts import State, Verdict
 from modelperf.services import ab_tests, alerts
 from modelperf.services import trend as trends
-from modelperf.services.ab_tests import Results
+from modelperf.services.ab_tests_results import Results
 from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.services.policies import PolicyValues
 from modelperf.services.trend import TrendReport
@@ -113,7 +113,7 @@ class SeriesView:
         if result is None or result.test_status != ABTest.Status.RUNNING:
             return None
         versions = {"model_a": result.model_a_version, "model_b": result.model_b_version}
-        return versions.get(result.evidence["outcome"])
+        return versions.get(result.winner or "")
 
     @property
     def first_rows(self) -> list[TableRow]:

@@ -112,7 +112,7 @@ class RowSums:
         """
         if self.n < 2:
             return 0.0
-        variance, lagged = np.maximum(self.autocovariances(1), 0.0).tolist()
+        variance, lagged = (max(float(value), 0.0) for value in self.autocovariances(1))
         phi = min(lagged / variance, LARGEST_PHI) if variance > 0 else 0.0
         return max(self.newey_west(), variance * (1 + phi) / (1 - phi))
 
