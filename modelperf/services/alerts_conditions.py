@@ -151,8 +151,8 @@ def missing_evaluations(
         baseline=None,
         details={
             "rule": "evaluation_missing",
-            "changed_at": newest_end.isoformat().replace("+00:00", "Z"),
-            "due_at": due_at.isoformat().replace("+00:00", "Z"),
+            "changed_at": _moment(newest_end),
+            "due_at": _moment(due_at),
             "expected_cadence_seconds": cadence.total_seconds(),
         },
     )
@@ -172,13 +172,13 @@ def drifted_features(subject: Subject, features: Sequence[dict[str, Any]]) -> Wa
         f" (KS distance {_number(worst['ks_distance'] or 0.0)}).",
         occurrences=1,
         current=worst["ks_distance"],
-        threshold=worst.get("threshold"),
+        threshold=worst["threshold"],
         baseline=None,
         details={
             "rule": "data_drift",
-            "changed_at": worst.get("window_start"),
+            "changed_at": _moment(worst["window_start"]),
             "features": [
-                {name: feature.get(name) for name in _FEATURE_DETAILS} for feature in features
+                {name: feature[name] for name in _FEATURE_DETAILS} for feature in features
             ],
         },
     )
@@ -189,6 +189,10 @@ _FEATURE_DETAILS: Final = ("name", "role", "statistic", "p_value", "q_value", "k
 
 def _place(subject: Subject) -> str:
     return f"{subject.machine_name} · {subject.model_type} v{subject.model_version}"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _day(moment: datetime) -> str:

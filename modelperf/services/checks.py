@@ -19,7 +19,6 @@ from django.utils import timezone
 from modelperf.models import CheckRun, Machine
 from modelperf.models.keys import uuid7
 from modelperf.services import alerts_fleet, alerts_following, drift_following, drift_store
-from modelperf.services.alerts_conditions import Wanted, drifted_features
 from modelperf.services.alerts_fleet import CommonFall, Gathering, Group, Type
 from modelperf.services.alerts_following import Changes, Followed
 from modelperf.services.checks_common_cause import common_falls
@@ -350,15 +349,11 @@ def _decide(seen: _Seen, now: datetime) -> tuple[Changes, list[alerts_fleet.Memb
 
 def _followed(one: Judged, seen: _Seen, now: datetime) -> Followed:
     model_id = one.position.subject.model_id
-    others: list[Wanted] = []
-    if (missing := drift_following.overdue(one, now)) is not None:
+    missing = drift_following.overdue(one, now)
+    if missing is not None:
         seen.overdue.add(model_id)
-        others.append(missing)
     features = seen.features.get(model_id, [])
-    if moved := [feature for feature in features if feature["status"] == "drifted"]:
-        others.append(drifted_features(one.position.subject, moved))
-    types = drift_following.MISSING | (drift_following.DATA_DRIFT if features else frozenset())
-    return drift_following.followed_with(one, others, types)
+    return drift_following.followed_with(one, missing=missing, features=features)
 
 
 def _carry_out(

@@ -20,7 +20,8 @@ from modelperf.stats.results import Rule, Rules
 
 Floats = NDArray[np.float64]
 WINDOWS: Final = 200
-# Split only where something happens: some series has fallen, or more are near it than by chance.
+# Split only where something happens: more have fallen, or are near it, than do by chance.
+_SHARE_FALLEN: Final = 0.1
 _NEAR: Final = 0.05
 _SHARE_NEAR: Final = 0.2
 
@@ -60,7 +61,8 @@ def _is_worth_splitting(members: Sequence[Judged]) -> bool:
         for one in members
     )
     near = sum((one.verdict["p_value"] or 1.0) <= _NEAR for one in members)
-    return fallen > 1 or near >= max(4, _SHARE_NEAR * len(members))
+    n = len(members)
+    return fallen >= max(2, _SHARE_FALLEN * n) or near >= max(4, _SHARE_NEAR * n)
 
 
 def _wanted(one: Judged) -> Wanted:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from modelperf.models import ModelVersion
+from modelperf.models import DriftState, ModelVersion
 from modelperf.services import drift_following, metrics_store
 from modelperf.services.database import execute, repeated
 from modelperf.services.drift_judgement import is_detected
@@ -16,6 +17,7 @@ from modelperf.services.drift_positions import read_position
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import NotFoundError
 from modelperf.services.metrics_rows import Subject
+from modelperf.services.profiles_judgement import judge_features
 
 Performance = dict[str, float | None]
 _SHOWN = ("r_squared", "rmse", "mae", "mape")
@@ -28,6 +30,7 @@ class Checked:
     drift_detected: bool
     drift_score: float | None
     drift_type: str
+    drift_types: list[str]
     recommendation: str
     threshold: float | None
     current_performance: Performance
@@ -37,7 +40,8 @@ class Checked:
     metric: str | None
     p_value: float | None
     verdict: dict[str, Any]
-    features: list[dict[str, Any]] = field(default_factory=list)
+    verdict_id: uuid.UUID | None
+    features: list[dict[str, Any]]
 
 
 def check(*, model: ModelVersion, by: str) -> Checked:
@@ -63,14 +67,18 @@ def _check(model: ModelVersion) -> Checked:
     position = read_position(subject.model_id, now=now)
     if position.newest is None:
         raise NotFoundError("No recent performance metrics found")
-    verdict = drift_following.settle([position], now=now, keep=True)[model.pk]
+    features = judge_features(model_ids=[model.pk])
+    verdict = drift_following.settle([position], now=now, features=features, keep=True)[model.pk]
     current, baseline = _performance(subject, verdict["change_index"])
-    detected = is_detected(verdict)
+    moved = [one["name"] for one in features[model.pk] if one["status"] == "drifted"]
+    types = drift_types(is_worse=is_detected(verdict), has_moved=bool(moved))
+    stored = DriftState.objects.filter(model=model).values_list("stored_verdict_id", flat=True)
     return Checked(
-        drift_detected=detected,
+        drift_detected=bool(types),
         drift_score=verdict["statistic"],
-        drift_type="concept_drift" if detected else "no_drift",
-        recommendation=recommendation(verdict),
+        drift_type=types[0] if types else "no_drift",
+        drift_types=types,
+        recommendation=recommendation(verdict, moved),
         threshold=verdict["threshold"],
         current_performance=current,
         baseline_performance=baseline,
@@ -79,7 +87,14 @@ def _check(model: ModelVersion) -> Checked:
         metric=verdict["metric"],
         p_value=verdict["p_value"],
         verdict=verdict,
+        verdict_id=stored.first(),
+        features=features[model.pk],
     )
+
+
+def drift_types(*, is_worse: bool, has_moved: bool) -> list[str]:
+    """Return what drifts: how inputs and outcomes belong together, the inputs, or both."""
+    return ["concept_drift"] * is_worse + ["data_drift"] * has_moved
 
 
 def _performance(subject: Subject, change_index: int | None) -> tuple[Performance, Performance]:

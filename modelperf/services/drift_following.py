@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 from modelperf.models import Alert
 from modelperf.services import alerts_following, drift_store
-from modelperf.services.alerts_conditions import Wanted, missing_evaluations
+from modelperf.services.alerts_conditions import Wanted, drifted_features, missing_evaluations
 from modelperf.services.alerts_following import Changes, Followed
 from modelperf.services.database import execute
 from modelperf.services.drift_judgement import (
@@ -23,10 +24,15 @@ from modelperf.services.drift_positions import Position
 from modelperf.stats.fleet import CutOff
 
 MISSED_CADENCES: Final = 2  # one evaluation may be late; two in a row have stopped
+Features = Sequence[dict[str, Any]]
 
 
 def settle(
-    positions: Sequence[Position], *, now: datetime, keep: bool = False
+    positions: Sequence[Position],
+    *,
+    now: datetime,
+    features: Mapping[uuid.UUID, Features] | None = None,
+    keep: bool = False,
 ) -> dict[uuid.UUID, dict[str, Any]]:
     """Judge what is not judged yet of locked series, store it, and let alerts follow.
 
@@ -43,7 +49,7 @@ def settle(
     judged += list(standing([one for one in rest if keep and not _is_kept(one)]))
     known = {one.position.subject.model_id for one in judged}
     judged += [standing_verdict(one) for one in rest if one.subject.model_id not in known]
-    follow(judged, now=now, keep=keep)
+    follow(judged, now=now, features=features or {}, keep=keep)
     return {one.position.subject.model_id: one.verdict for one in judged}
 
 
@@ -51,9 +57,22 @@ def _is_kept(position: Position) -> bool:
     return position.state is not None and position.state.stored_verdict_id is not None
 
 
-def follow(judged: Sequence[Judged], *, now: datetime, keep: bool = False) -> None:
+def follow(
+    judged: Sequence[Judged],
+    *,
+    now: datetime,
+    features: Mapping[uuid.UUID, Features] = MappingProxyType({}),
+    keep: bool = False,
+) -> None:
     """Let alerts follow verdicts between two checks of the fleet, and keep what changed."""
-    changes = alerts_following.decide(followed(judged, now=now), cut_off=_LastCutOff())
+    changes = alerts_following.decide(
+        (
+            _followed(one, features.get(one.position.subject.model_id, ()), now)
+            for one in judged
+            if one.position.subject.is_active and one.position.subject.in_service
+        ),
+        cut_off=_LastCutOff(),
+    )
     alerts_following.apply(changes, now=now)
     kept = [
         drift_store.kept(one, one.folded)
@@ -68,21 +87,23 @@ def _is_worth_keeping(one: Judged, changes: Changes) -> bool:
     return is_touched or drift_store.changed(one) or is_detected(one.verdict)
 
 
-def followed(judged: Iterable[Judged], *, now: datetime) -> Iterator[Followed]:
-    """Yield the series whose alerts follow: by their active version, on a machine in service.
+def _followed(one: Judged, features: Features, now: datetime) -> Followed:
+    """Return a series as its alerts follow: by its active version, on a machine in service.
 
     That evaluations are missing is found by checks; what arrives late can only end it.
     """
-    for one in judged:
-        if one.position.subject.is_active and one.position.subject.in_service:
-            missing = overdue(one, now)
-            known = {alert.condition_key for alert in one.position.open_alerts}
-            is_known = missing is not None and missing.condition_key in known
-            yield followed_with(one, [missing] if missing and is_known else [], MISSING)
+    missing = overdue(one, now)
+    known = {alert.condition_key for alert in one.position.open_alerts}
+    is_known = missing is not None and missing.condition_key in known
+    return followed_with(one, missing=missing if is_known else None, features=features)
 
 
-def followed_with(one: Judged, seen: Iterable[Wanted], types: frozenset[str]) -> Followed:
+def followed_with(one: Judged, *, missing: Wanted | None, features: Features) -> Followed:
     """Return a series as its alerts follow, with what else was seen of it."""
+    moved = [feature for feature in features if feature["status"] == "drifted"]
+    seen = [missing] if missing else []
+    if moved:
+        seen.append(drifted_features(one.position.subject, moved))
     return Followed(
         subject=one.position.subject,
         verdict=one.verdict,
@@ -90,12 +111,12 @@ def followed_with(one: Judged, seen: Iterable[Wanted], types: frozenset[str]) ->
         policy=one.position.policy,
         replayed=one.replayed,
         seen={wanted.condition_key: wanted for wanted in seen},
-        seen_types=types,
+        seen_types=_MISSING | _DATA_DRIFT if features else _MISSING,
     )
 
 
-MISSING: Final = frozenset({Alert.Type.EVALUATION_MISSING.value})
-DATA_DRIFT: Final = frozenset({Alert.Type.DATA_DRIFT.value})
+_MISSING: Final = frozenset({Alert.Type.EVALUATION_MISSING.value})
+_DATA_DRIFT: Final = frozenset({Alert.Type.DATA_DRIFT.value})
 
 
 def overdue(one: Judged, now: datetime) -> Wanted | None:

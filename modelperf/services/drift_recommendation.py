@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _BY_STATUS = {
@@ -11,8 +12,17 @@ _BY_STATUS = {
 }
 
 
-def recommendation(verdict: dict[str, Any]) -> str:
-    """Return the sentence that goes with a stored verdict."""
+def recommendation(verdict: dict[str, Any], moved: Sequence[str] = ()) -> str:
+    """Return the sentence that goes with a stored verdict, and with the features that moved."""
+    if not moved:
+        return _about(verdict)
+    names = ", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")
+    if not verdict["conditions"]:
+        return f"The distribution of {names} has moved while the metric has not: watch the model."
+    return f"{_about(verdict)} The distribution of {names} has moved, too."
+
+
+def _about(verdict: dict[str, Any]) -> str:
     rules = {condition["rule"] for condition in verdict["conditions"]}
     if rules:
         return _about_conditions(rules, verdict)
