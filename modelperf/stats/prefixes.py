@@ -99,8 +99,8 @@ def _groups(spans: Sequence[Span], directions: Sequence[int] | None = None) -> l
         track = span.track
         direction = None if directions is None else directions[at]
         is_one = span.last == span.first + 1
-        key = (span.width, track.rules.kind, track.oriented is None, track.is_even, direction)
-        key = (*key, is_one)
+        alike = (track.rules.kind, track.oriented is None, track.is_even)
+        key = (span.width, *alike, direction, is_one)
         groups.setdefault(key, []).append(at)
     return list(groups.values())
 
