@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Literal, NamedTuple
 
+import numpy as np
 from django.db import transaction
 from django.utils import timezone
 from msgspec import Meta, Struct
@@ -84,8 +85,7 @@ def _observe(test: ABTest, form: str, rows: dict[str, Losses], by: str) -> Obser
         if revised:
             ab_tests_rows.replay(locked, state)
         else:
-            added = [(row.loss_a, row.loss_b, now) for unit, row in rows.items() if unit in new]
-            ab_tests_rows.follow(locked, state, added)
+            ab_tests_rows.follow(locked, state, _columns(rows, new, now))
     evidence = ab_tests_rows.standing(locked, state)
     return Observed(
         test_id=locked.pk,
@@ -97,6 +97,12 @@ def _observe(test: ABTest, form: str, rows: dict[str, Losses], by: str) -> Obser
         outcome=evidence.outcome.value,
         needed=evidence.needed,
     )
+
+
+def _columns(rows: dict[str, Losses], new: set[str], now: datetime) -> ab_tests_rows.Rows:
+    added = [(row.loss_a, row.loss_b) for unit, row in rows.items() if unit in new]
+    losses = np.array(added, dtype=np.float64).reshape(-1, 2)
+    return ab_tests_rows.Rows(losses[:, 0], losses[:, 1], np.full(len(added), now.timestamp()))
 
 
 def _state(test: ABTest, form: str) -> ABRowState:

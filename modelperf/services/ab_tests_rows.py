@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from modelperf.models import ABLook, ABObservation, ABRowState, ABTest
+from modelperf.models import ABLook, ABRowState, ABTest
+from modelperf.services.database import execute
 from modelperf.stats.evidence import Evidence
 from modelperf.stats.row_fold import Form, Look, RowFold, RowRules, begin
 from modelperf.stats.row_losses import evidence, look_at_end, observe
+from modelperf.stats.row_sums import Floats
 
-_CHUNK: Final = 20_000
+_CHUNK: Final = 100_000
+_READ: Final = """
+    SELECT max(id), string_agg(
+        float8send(coalesce(loss_a, 'NaN')) || float8send(coalesce(loss_b, 'NaN'))
+            || float8send(extract(epoch FROM observed_at)::float8),
+        '' ORDER BY id
+    )
+    FROM (
+        SELECT id, loss_a, loss_b, observed_at FROM model_ab_observations
+        WHERE test_id = %b AND id > %b ORDER BY id LIMIT %b
+    ) AS chunk
+"""
 _SEEN: Final = tuple(Look.__dataclass_fields__)
 _FORMS: Final[dict[str, Form]] = {"pairs": "pairs", "arms": "arms"}
 
-Row = tuple[float | None, float | None, datetime]
 Seen = list[tuple[Look, datetime]]
+
+
+class Rows(NamedTuple):
+    """Losses in order, NaN for the arm a row did not go to, and when each was observed."""
+
+    loss_a: Floats
+    loss_b: Floats
+    at: Floats  # seconds since 1970
 
 
 def rules_of(test: ABTest) -> RowRules:
@@ -33,22 +52,22 @@ def begun(test: ABTest, form: str) -> ABRowState:
     return ABRowState(test=test, form=form, fold=begin(_FORMS[form]).document())
 
 
-def follow(test: ABTest, state: ABRowState, rows: Sequence[Row]) -> None:
+def follow(test: ABTest, state: ABRowState, rows: Rows) -> None:
     """Fold rows that were just stored into the state, and store it with its new looks."""
-    if not rows:
+    if not rows.at.size:
         return
     fold, seen = _folded(test, RowFold.of_document(state.fold), rows)
-    _store(state, fold, rows[-1][2])
+    _store(state, fold, rows.at[-1])
     ABLook.objects.bulk_create([_stored(test, look, at) for look, at in seen])
 
 
 def replay(test: ABTest, state: ABRowState) -> None:
     """Fold all rows anew, in the order in which they were first observed."""
-    fold, seen, last = begin(_FORMS[state.form]), [], state.changed_at
+    fold, seen, last = begin(_FORMS[state.form]), [], 0.0
     for rows in _stored_rows(test):
         fold, more = _folded(test, fold, rows)
         seen += more
-        last = rows[-1][2]
+        last = rows.at[-1]
     _store(state, fold, last)
     ABLook.objects.filter(test=test).delete()
     ABLook.objects.bulk_create([_stored(test, look, at) for look, at in seen])
@@ -69,15 +88,16 @@ def standing(test: ABTest, state: ABRowState) -> Evidence:
     return evidence(RowFold.of_document(state.fold), [], rules=rules_of(test))
 
 
-def _folded(test: ABTest, fold: RowFold, rows: Sequence[Row]) -> tuple[RowFold, Seen]:
+def _folded(test: ABTest, fold: RowFold, rows: Rows) -> tuple[RowFold, Seen]:
     """Fold rows, of which those before the test's minimum duration decide nothing."""
     seen: Seen = []
-    early = sum(at < _counts_from(test) for _, _, at in rows)
-    for part, counts in ((rows[:early], False), (rows[early:], True)):
-        before = fold.rows
-        a, b = (np.array([row[arm] for row in part], dtype=np.float64) for arm in (0, 1))
-        fold, looks = observe(fold, a, b, rules=rules_of(test), counts=counts)
-        seen += [(look, part[look.rows - before - 1][2]) for look in looks]
+    early = int(np.searchsorted(rows.at, _counts_from(test).timestamp()))
+    for part, counts in ((slice(0, early), False), (slice(early, None), True)):
+        before, at = fold.rows, rows.at[part]
+        fold, looks = observe(
+            fold, rows.loss_a[part], rows.loss_b[part], rules=rules_of(test), counts=counts
+        )
+        seen += [(look, _moment(at[look.rows - before - 1])) for look in looks]
     return fold, seen
 
 
@@ -85,18 +105,25 @@ def _counts_from(test: ABTest) -> datetime:
     return test.test_start + timedelta(seconds=test.min_duration_seconds)
 
 
-def _stored_rows(test: ABTest) -> Iterator[list[Row]]:
-    found = ABObservation.objects.filter(test=test).order_by("id")
-    rows = found.values_list("loss_a", "loss_b", "observed_at").iterator(chunk_size=_CHUNK)
-    while chunk := list(islice(rows, _CHUNK)):
-        yield chunk
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
-def _store(state: ABRowState, fold: RowFold, at: datetime) -> None:
+def _stored_rows(test: ABTest) -> Iterator[Rows]:
+    """Read the rows of a test in order, each chunk packed into one value by PostgreSQL."""
+    last = 0
+    while True:
+        last, packed = next(execute(_READ, [test.pk, last, _CHUNK], binary=True))
+        if packed is None:
+            return
+        yield Rows(*np.frombuffer(packed, dtype=">f8").reshape(-1, 3).T.astype(np.float64))
+
+
+def _store(state: ABRowState, fold: RowFold, at: float) -> None:
     state.fold = fold.document()
     state.rows_a = fold.a.n
     state.rows_b = fold.n if fold.form == "pairs" else fold.b.n
-    state.changed_at = at
+    state.changed_at = _moment(at)
     state.save()
 
 
