@@ -49,6 +49,21 @@ class _Look:
     matters: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """What the windows of the reference period tell about windows without a change."""
+
+    counts: list[Counts]  # in the reference's bins, or of its categories
+    missing: list[tuple[int, int]]  # of how many rows
+
+    @classmethod
+    def of(cls, reference: Reference, windows: Sequence[Profile]) -> _Spread:
+        return cls(
+            [_grouped(reference, window) for window in windows if window.n and reference.n],
+            [(window.missing, window.rows) for window in windows if window.rows],
+        )
+
+
 def compare(
     reference: Reference,
     windows: Sequence[Profile],
@@ -97,10 +112,11 @@ def compare(
         raise ValueError("a profile was counted in the cells of another reference")
     alpha = ALPHA / (len(MERGED) * n_features)
     latest = list(windows[-max(MERGED) :])
+    spread = _Spread.of(reference, reference_windows)
     looks = [
         look
         for size in sorted({min(size, len(latest)) for size in MERGED})
-        for look in _looks(reference, merge(latest[-size:]), size, reference_windows)
+        for look in _looks(reference, merge(latest[-size:]), size, spread)
     ]
     drifted = [look for look in looks if look.matters and look.p_value <= alpha]
     distributions = [look for look in looks if look.test not in {None, FeatureTest.MISSING}]
@@ -112,13 +128,11 @@ def compare(
     return _verdict(reference, best, alpha, status)
 
 
-def _looks(
-    reference: Reference, current: Profile, size: int, windows: Sequence[Profile]
-) -> list[_Look]:
+def _looks(reference: Reference, current: Profile, size: int, spread: _Spread) -> list[_Look]:
     """Return every test that applies to one merging, or one look without a test."""
     tests = [
-        *_distribution_tests(reference, current, windows),
-        *_missing_test(reference, current, windows),
+        *_distribution_tests(reference, current, spread),
+        *_missing_test(reference, current, spread),
     ]
     return [
         _Look(size, current, test, outcome, min(1.0, outcome.p_value * len(tests)), matters)
@@ -129,25 +143,19 @@ def _looks(
 _Tests = Iterator[tuple[FeatureTest, Outcome, bool]]
 
 
-def _distribution_tests(
-    reference: Reference, current: Profile, windows: Sequence[Profile]
-) -> _Tests:
+def _distribution_tests(reference: Reference, current: Profile, spread: _Spread) -> _Tests:
     """Test values that are there; a constant feature only for new values."""
     if reference.n < FEWEST_REFERENCE or current.n < FEWEST:
         return
     matters = (_distance(reference, current) or 0.0) >= SMALLEST_DISTANCE
+    own, now = _grouped(reference, reference.profile), _grouped(reference, current)
     if reference.kind is FeatureKind.CATEGORICAL:
-        own, now = _categories(reference.profile), _categories(current)
-        outcome = chi_square_test(own, now, [_categories(window) for window in windows])
-        if outcome:
+        if outcome := chi_square_test(own, now, spread.counts):
             yield FeatureTest.CHI_SQUARE, outcome, matters
-    else:
-        own, now = _binned(reference, reference.profile), _binned(reference, current)
-        there = [_binned(reference, window) for window in windows if window.n]
-        if outcome := hotelling_test(own, there, now):
-            yield FeatureTest.HOTELLING, outcome, matters
-        elif outcome := smooth_test(own, now):
-            yield FeatureTest.SMOOTH, outcome, matters
+    elif outcome := hotelling_test(own, spread.counts, now):
+        yield FeatureTest.HOTELLING, outcome, matters
+    elif outcome := smooth_test(own, now):
+        yield FeatureTest.SMOOTH, outcome, matters
     once = int(np.count_nonzero(reference.profile.counts == 1))
     if reference.cells.exact and once <= MOST_SINGLE * reference.n:
         new = current.other + int(current.counts[reference.profile.counts == 0].sum())
@@ -155,7 +163,7 @@ def _distribution_tests(
         yield FeatureTest.NEW_VALUES, Outcome(new / current.n, (), p), matters
 
 
-def _missing_test(reference: Reference, current: Profile, windows: Sequence[Profile]) -> _Tests:
+def _missing_test(reference: Reference, current: Profile, spread: _Spread) -> _Tests:
     """Test the share of missing values, where there are any."""
     own = reference.profile
     few = own.rows < FEWEST_REFERENCE or current.rows < FEWEST
@@ -163,25 +171,23 @@ def _missing_test(reference: Reference, current: Profile, windows: Sequence[Prof
         return
     share, change = _missing(reference, current)
     p = share_test(own.missing, own.rows, current.missing, current.rows)
-    sizes = [(window.missing, window.rows) for window in windows if window.rows]
-    p = max(p, spread_test(sizes, current.missing, current.rows))
+    p = max(p, spread_test(spread.missing, current.missing, current.rows))
     yield FeatureTest.MISSING, Outcome(share, (), p), abs(change) >= SMALLEST_MISSING
 
 
-def _binned(reference: Reference, profile: Profile) -> Counts:
+def _grouped(reference: Reference, profile: Profile) -> Counts:
+    """Return counts in the reference's bins, or of its categories and all others."""
+    if reference.kind is FeatureKind.CATEGORICAL:
+        return np.append(profile.counts, profile.other)
     return np.asarray(np.add.reduceat(profile.counts, reference.bins))
-
-
-def _categories(profile: Profile) -> Counts:
-    return np.append(profile.counts, profile.other)
 
 
 def _distance(reference: Reference, current: Profile) -> float | None:
     if not reference.n or not current.n:
         return None
     if reference.kind is FeatureKind.CATEGORICAL:
-        own, now = _categories(reference.profile), _categories(current)
-        return distances.total_variation(own, now)
+        pair = _grouped(reference, reference.profile), _grouped(reference, current)
+        return distances.total_variation(*pair)
     return distances.ks_distance(reference.profile.counts, current.counts)
 
 

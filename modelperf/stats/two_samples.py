@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ def components(reference: Counts) -> Floats:
         Legendre polynomials of the bins' mid-ranks, orthonormal under the reference's own shares,
         so that ties and bins of unequal probability change nothing: ``Σ p φ_i φ_j = 1 (i = j)``.
     """
+    return _polynomials(reference.astype(np.int64).tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _polynomials(packed: bytes) -> Floats:
+    reference = np.frombuffer(packed, dtype=np.int64)
     share = reference / reference.sum()
     middle = 2 * (np.cumsum(share) - share / 2) - 1
     degree = min(COMPONENTS, reference.size - 1)
@@ -110,7 +117,7 @@ def hotelling_test(reference: Counts, windows: Sequence[Counts], current: Counts
     reference : ndarray of int, shape (B,)
         Counts of the reference in its bins, positive: they give the polynomials.
     windows : sequence of ndarray of int, shape (B,)
-        Counts of windows of the reference period.
+        Counts of windows of the reference period, none of them empty.
     current : ndarray of int, shape (B,)
         Counts of the window, or of merged windows, under test.
 
@@ -125,11 +132,12 @@ def hotelling_test(reference: Counts, windows: Sequence[Counts], current: Counts
     Hotelling (1931), Annals of Mathematical Statistics 2, 360-378. A component's variance is taken
     as inverse to the number of rows, with a factor that the windows estimate.
     """
-    sizes = np.array([window.sum() for window in windows], dtype=np.float64)
-    if sizes.size < FEWEST_WINDOWS or reference.size < 2:
+    if len(windows) < FEWEST_WINDOWS or reference.size < 2:
         return None
+    counts = np.asarray(windows, dtype=np.float64)
+    sizes = counts.sum(axis=1)
     polynomials = components(reference)
-    thetas = np.array([polynomials @ (window / window.sum()) for window in windows])
+    thetas = counts / sizes[:, None] @ polynomials.T
     mean = sizes @ thetas / sizes.sum()
     off = (thetas - mean) * np.sqrt(sizes)[:, None]
     k, w = polynomials.shape[0], sizes.size
