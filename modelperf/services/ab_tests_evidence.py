@@ -201,11 +201,11 @@ def evidence_document(comparison: Comparison) -> dict[str, Any]:
         "windows_b": comparison.windows_b,
         "rows_a": comparison.rows_a,
         "rows_b": comparison.rows_b,
-        "over_time": _over_time(evidence, comparison.looked_at),
+        "over_time": over_time(evidence, comparison.looked_at),
     }
 
 
-def _over_time(evidence: Evidence, looked_at: list[datetime]) -> list[dict[str, Any]]:
+def over_time(evidence: Evidence, looked_at: list[datetime]) -> list[dict[str, Any]]:
     """Return the looks for a plot: of many an even choice, with the first, last and decisive one.
 
     The p-value and the interval are running ones, so that a look left out is not missed.

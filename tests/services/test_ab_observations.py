@@ -15,9 +15,11 @@ from scipy import stats
 from modelperf.models import ABLook, ABObservation, ABRowState, ABTest, ModelVersion
 from modelperf.services import ab_tests, ab_tests_observations, metrics
 from modelperf.services.ab_tests_assignment import assign
+from modelperf.services.ab_tests_evidence import MOST_LOOKS, over_time
 from modelperf.services.ab_tests_observations import Observation, Observed
 from modelperf.services.ab_tests_results import ratio_of
 from modelperf.services.errors import ConflictError, InvalidError
+from modelperf.stats import sequential
 from modelperf.stats.row_losses import paired_rows
 from tests.factories import ABTestFactory, ModelVersionFactory
 from tests.services.builders import noisy, series
@@ -500,3 +502,18 @@ def test_stored_rows_take_part_in_nothing_of_another_model(test: ABTest) -> None
     observe(test, pairs(0, 1))
     assert str(ABObservation.objects.get()) == "row 0"
     assert str(ABRowState.objects.get()) == "1 and 1 rows"
+
+
+def test_many_window_looks_are_thinned_to_an_even_choice() -> None:
+    a = 1 + 0.5 * np.tile([0.0, 1.0], 1000) + 0.02
+    seen = sequential.paired(a, a - 0.02 - np.tile([0.0, 0.001], 1000), margin=0.0)
+    times = [timezone.now()] * 2000
+    shown = over_time(seen, times)
+    ns = [look["n"] for look in shown]
+    assert len(ns) <= MOST_LOOKS
+    assert (ns[0], ns[-1]) == (1, 2000)
+    assert seen.decided_at in ns
+    assert max(np.diff(ns)) <= 5
+    assert [look["n"] for look in over_time(sequential.paired(a[:9], a[:9]), times[:9])] == [
+        *range(1, 10)
+    ]
