@@ -36,6 +36,8 @@ INSTALLED_APPS = [
     "csp",
     "axes",
     "django_structlog",
+    "pgtrigger",
+    "pghistory",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

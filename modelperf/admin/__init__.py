@@ -10,8 +10,8 @@ from rest_framework_api_key.models import APIKey
 from modelperf.admin.ab_tests import ABTestAdmin
 from modelperf.admin.access import ApiKeyAdmin
 from modelperf.admin.alerts import AlertAdmin
-from modelperf.admin.drift import PolicyAdmin
 from modelperf.admin.metrics import EvaluationAdmin
+from modelperf.admin.policies import PolicyAdmin, PolicyEventAdmin
 from modelperf.admin.registry import MachineAdmin, ModelVersionAdmin
 from modelperf.admin.training import TrainingRunAdmin
 
@@ -30,5 +30,6 @@ __all__ = [
     "MachineAdmin",
     "ModelVersionAdmin",
     "PolicyAdmin",
+    "PolicyEventAdmin",
     "TrainingRunAdmin",
 ]

@@ -80,9 +80,11 @@ class CallSchema(AutoSchema):
 
     def _path_parameters(self) -> list[dict[str, Any]]:
         names = [part[1:-1] for part in self.path.split("/") if part.startswith("{")]
-        forms = {"id": {"type": "string", "format": "uuid"}, "model_type": {"type": "string"}}
+        forms = {"model_type": {"type": "string"}}
+        an_id = {"type": "string", "format": "uuid"}
         return [
-            {"name": name, "in": "path", "required": True, "schema": forms[name]} for name in names
+            {"name": name, "in": "path", "required": True, "schema": forms.get(name, an_id)}
+            for name in names
         ]
 
     def _query_parameters(self) -> list[dict[str, Any]]:

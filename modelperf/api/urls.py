@@ -8,8 +8,9 @@ from modelperf.api.ab_tests import ABTests
 from modelperf.api.aggregate import Aggregates
 from modelperf.api.alerts import Alerts
 from modelperf.api.docs import DocsView, SchemaView
-from modelperf.api.drift import Drift, Policies
+from modelperf.api.drift import Drift
 from modelperf.api.metrics import Metrics
+from modelperf.api.policies import Policies
 from modelperf.api.problems import not_found
 from modelperf.api.profiles import Profiles
 from modelperf.api.registry import Machines, Models
@@ -67,6 +68,16 @@ alerts = [
 policies = [
     path("policies", Policies.as_view({"get": "browse"})),
     path("policies/<str:model_type>", Policies.as_view({"get": "retrieve", "put": "update"})),
+    path("policies/<str:model_type>/history", Policies.as_view({"get": "history"})),
+    path("policies/<str:model_type>/machines", Policies.as_view({"get": "machines"})),
+    path(
+        "policies/<str:model_type>/machines/<str:machine_id>",
+        Policies.as_view({"get": "retrieve_override", "put": "override"}),
+    ),
+    path(
+        "policies/<str:model_type>/machines/<str:machine_id>/history",
+        Policies.as_view({"get": "override_history"}),
+    ),
 ]
 nouns = [*contract, *registry, *metrics, *profiles, *training, *ab_tests, *alerts, *policies]
 

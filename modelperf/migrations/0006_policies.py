@@ -134,6 +134,7 @@ class Migration(migrations.Migration):
                 condition=models.Q(("machine__isnull", True)),
                 fields=("model_type",),
                 name="model_policies_one_a_type",
+                violation_error_message="This model type has a policy: change it.",
             ),
         ),
         migrations.AddConstraint(
@@ -142,6 +143,7 @@ class Migration(migrations.Migration):
                 condition=models.Q(("machine__isnull", False)),
                 fields=("machine", "model_type"),
                 name="model_policies_one_a_series",
+                violation_error_message="This machine has a policy of the type: change it.",
             ),
         ),
         migrations.AddConstraint(

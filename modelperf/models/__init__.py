@@ -13,7 +13,7 @@ from modelperf.models.metrics import (
     MetricRevision,
     ModelPerformanceMetric,
 )
-from modelperf.models.policies import Policy
+from modelperf.models.policies import Policy, PolicyEvent
 from modelperf.models.profiles import FeatureReference, WindowProfile
 from modelperf.models.registry import Machine, ModelVersion, Series
 from modelperf.models.training import TrainingRun
@@ -40,6 +40,7 @@ __all__ = [
     "ModelPerformanceMetric",
     "ModelVersion",
     "Policy",
+    "PolicyEvent",
     "Series",
     "StoredVerdict",
     "TrainingRun",

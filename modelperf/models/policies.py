@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pghistory
 from django.db import models
 from django.db.models import F, Q
 
@@ -63,11 +64,13 @@ class Policy(models.Model):
                 name="model_policies_one_a_type",
                 fields=["model_type"],
                 condition=Q(machine__isnull=True),
+                violation_error_message="This model type has a policy: change it.",
             ),
             models.UniqueConstraint(
                 name="model_policies_one_a_series",
                 fields=["machine", "model_type"],
                 condition=Q(machine__isnull=False),
+                violation_error_message="This machine has a policy of the type: change it.",
             ),
             models.CheckConstraint(
                 name="model_policies_type_slug", condition=Q(model_type__regex=MODEL_TYPE_PATTERN)
@@ -97,3 +100,28 @@ class Policy(models.Model):
 
     def __str__(self) -> str:
         return self.model_type if self.machine is None else f"{self.model_type} · {self.machine}"
+
+
+_Snapshot = pghistory.create_event_model(
+    Policy,
+    pghistory.InsertEvent(),
+    pghistory.UpdateEvent(),
+    pghistory.DeleteEvent(),
+    obj_field=pghistory.ObjForeignKey(related_name="+", related_query_name="+"),
+    context_field=pghistory.ContextJSONField(),
+)
+
+
+class PolicyEvent(_Snapshot):  # type: ignore[valid-type, misc]
+    """A policy as it was set, changed or removed, whoever wrote it; `pgh_context` says by whom."""
+
+    class Meta:
+        db_table = "model_policy_events"
+        verbose_name = "policy change"
+        ordering: ClassVar = ["-pgh_created_at", "-pgh_id"]
+        indexes: ClassVar = [
+            models.Index(name="model_policy_events_of_type", fields=["model_type", "-pgh_id"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pgh_label}: {self.model_type}"

@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, Final, Self
 
 import msgspec
+import pghistory
 import structlog
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -175,7 +176,7 @@ def set_policy(
     if not re.fullmatch(MODEL_TYPE_PATTERN, model_type) or len(model_type) > MODEL_TYPE_LENGTH:
         msg = f"model_type is a slug of up to {MODEL_TYPE_LENGTH} characters."
         raise InvalidError.field("model_type", msg)
-    with transaction.atomic():
+    with pghistory.context(actor=by), transaction.atomic():
         # One writer of a type's policies at a time, also of one that is not there yet.
         execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"policy:{model_type}"])
         rows = {row.machine_id: row for row in _of_type(model_type)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import timedelta
 
@@ -20,7 +19,6 @@ from modelperf.models import (
     DriftState,
     LatestPerformance,
     ModelPerformanceMetric,
-    Policy,
     TrainingRun,
 )
 from tests import factories
@@ -58,13 +56,6 @@ def test_evaluations_with_drift_say_so_in_a_word(desk: Client) -> None:
     assert re.search(r'field-drift"><span class="st degraded"><svg.*?</svg>\s*Drift</span>', html)
     assert set(re.findall(r'field-drift">(.)', others)) == {"–"}
     assert "icon-yes" not in html
-
-
-def test_policy_form_says_in_what_units_its_values_are(desk: Client) -> None:
-    html = desk.get(f"{POLICIES}add/").content.decode()
-
-    assert "5 is 5 points of nmbe" in html
-    assert html.count("own unit") == 3
 
 
 def test_evaluations_are_listed_and_never_counted_further_than_shown(
@@ -167,48 +158,6 @@ def test_ab_tests_are_shown_only(desk: Client) -> None:
     assert desk.get(f"{TESTS}{test.pk}/change/").status_code == 200
     assert desk.post(f"{TESTS}{test.pk}/change/", {}).status_code == 403
     assert b'name="action"' not in desk.get(TESTS).content
-
-
-def policy_form(**values: object) -> dict[str, object]:
-    return {
-        "model_type": "baseline",
-        "primary_metric": "nmbe",
-        "directions": json.dumps({"nmbe": "target_zero"}),
-        "min_effect": "5",
-        "limit_value": "",
-        "clear_value": "",
-        "expected_cadence_seconds": "86400",
-    } | values
-
-
-def test_add_and_change_policy_go_through_the_service(desk: Client) -> None:
-    desk.post(f"{POLICIES}add/", policy_form())
-    policy = Policy.objects.get()
-    assert (policy.primary_metric, policy.directions) == ("nmbe", {"nmbe": "target_zero"})
-
-    desk.post(f"{POLICIES}{policy.pk}/change/", policy_form(limit_value="30", model_type="other"))
-
-    policy.refresh_from_db()
-    assert (policy.model_type, policy.limit_value) == ("baseline", 30)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "says"),
-    [
-        ({"directions": '{"nmbe": "sideways"}'}, "one of r_squared"),
-        ({"directions": "[]"}, "Write an object"),
-        ({"min_effect": "-1"}, "min_effect"),
-        ({"clear_value": "3"}, "limit"),
-    ],
-)
-def test_policy_with_wrong_values_is_refused_with_a_reason(
-    desk: Client, wrong: dict[str, object], says: str
-) -> None:
-    response = desk.post(f"{POLICIES}add/", policy_form(**wrong), follow=True)
-
-    assert response.status_code == 200
-    assert says in response.content.decode()
-    assert not Policy.objects.exists()
 
 
 def test_new_key_is_shown_once_and_opens(desk: Client) -> None:

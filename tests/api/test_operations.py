@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from rest_framework.test import APIClient
 
-from modelperf.models import ABTest, Alert, ModelVersion, Policy, TrainingRun
+from modelperf.models import ABTest, Alert, ModelVersion, TrainingRun
 from tests import factories
-from tests.api.calls import NOWHERE, ROOT, places, problem, recorded, series_of, steps
+from tests.api.calls import NOWHERE, ROOT, places, problem, series_of
 
 pytestmark = pytest.mark.django_db
 
@@ -146,51 +144,3 @@ def test_alerts_are_filtered(api: APIClient) -> None:
         f"machine_id={wanted.machine_id}",
     ):
         assert found(query) == [str(wanted.pk)]
-
-
-# --- policies -------------------------------------------------------------------------------
-
-
-def test_a_policy_is_set_and_told(api: APIClient) -> None:
-    address = f"{ROOT}/policies/baseline"
-    assert api.get(address).json()["min_effect"] == 0.02
-    assert not Policy.objects.exists()
-    given: dict[str, Any] = {
-        "primary_metric": "rmse",
-        "directions": {},
-        "min_effect": 0.1,
-        "limit_value": 20.0,
-        "clear_value": 15.0,
-        "expected_cadence_seconds": 86400,
-    }
-    expected = given | {"model_type": "baseline"}
-    assert api.put(address, given).json() == expected
-    assert api.get(address).json() == expected
-    assert api.get(f"{ROOT}/policies").json() == [expected]
-    # What is left out gets its default: a policy is put as a whole.
-    assert api.put(address, {"primary_metric": "mae"}).json()["limit_value"] is None
-
-
-@pytest.mark.parametrize(
-    ("given", "place"),
-    [
-        ({"min_effect": -1}, "min_effect"),
-        ({"min_effect": "1"}, "min_effect"),
-        ({"limit_value": True}, "limit_value"),
-        ({"expected_cadence_seconds": 2**31}, "expected_cadence_seconds"),
-        ({"directions": {"own": "sideways"}}, "directions"),
-        ({"primary_metric": "x" * 101}, "primary_metric"),
-        ({"colour": "red"}, "colour"),
-    ],
-)
-def test_a_wrong_policy_is_refused(api: APIClient, given: dict[str, Any], place: str) -> None:
-    assert places(api.put(f"{ROOT}/policies/baseline", given)) == [["body", place]]
-    assert not Policy.objects.exists()
-
-
-def test_a_policy_decides_what_is_judged(api: APIClient) -> None:
-    model = factories.ModelVersionFactory(is_active=True)
-    recorded(model, steps((40, 1.0)), metric="own")
-    api.put(f"{ROOT}/policies/baseline", {"primary_metric": "own", "directions": {"own": "loss"}})
-    given = series_of(model) | {"model_id": str(model.pk)}
-    assert api.post(f"{ROOT}/drift/check", given).json()["metric"] == "own"

@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from modelperf.models import Machine, ModelVersion, Policy
+from modelperf.models import Machine, ModelVersion, Policy, PolicyEvent
 from modelperf.services import drift, metrics, policies
 from modelperf.services.errors import InvalidError
 from modelperf.services.policies import (
@@ -293,9 +293,7 @@ def test_a_type_may_not_change_into_what_contradicts_a_machine(machine: Machine)
     set_policy(machine, clear_value=15.0)
     with pytest.raises(InvalidError, match="on the machine pump 7"):
         set_policy(limit_value=10.0)
-    with pytest.raises(
-        InvalidError, match=r"needs a limit_value \(on the machine pump"
-    ):
+    with pytest.raises(InvalidError, match=r"needs a limit_value \(on the machine pump"):
         set_policy(limit_value=None)
     assert Policy.objects.get(machine=None).limit_value == 20.0
 
@@ -340,3 +338,53 @@ def test_set_policy_by_many_at_once_stores_one_policy() -> None:
     )
     assert all(isinstance(answer, Policy) for answer in answers)
     assert Policy.objects.get().primary_metric in names
+
+
+# --- history --------------------------------------------------------------------------------
+
+
+def changes() -> list[tuple[str, str | None, float | None]]:
+    found = PolicyEvent.objects.order_by("pgh_id")
+    return [(one.pgh_label, (one.pgh_context or {}).get("actor"), one.min_effect) for one in found]
+
+
+def test_every_change_is_kept_with_its_actor(machine: Machine) -> None:
+    set_policy(min_effect=0.1)
+    set_policy(min_effect=0.1)
+    policies.set_policy(model_type="baseline", values={"min_effect": 0.2}, by="key:b")
+    set_policy(min_effect=None)
+    assert changes() == [
+        ("insert", "user:a", 0.1),
+        ("update", "key:b", 0.2),
+        ("delete", "user:a", 0.2),
+    ]
+
+
+def test_changes_past_the_service_are_kept_too(machine: Machine) -> None:
+    Policy.objects.bulk_create(
+        [Policy(model_type="baseline", min_effect=0.1), Policy(model_type="other", min_effect=0.1)]
+    )
+    Policy.objects.update(min_effect=0.2)
+    Policy.objects.bulk_update([Policy.objects.get(model_type="other")], ["min_effect"])
+    Policy.objects.filter(model_type="other").delete()
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE model_policies SET min_effect = 0.3")
+    assert changes() == [
+        *[("insert", None, 0.1)] * 2,
+        *[("update", None, 0.2)] * 2,
+        ("delete", None, 0.2),
+        ("update", None, 0.3),
+    ]
+
+
+def test_a_refused_change_leaves_no_history(machine: Machine) -> None:
+    with pytest.raises(InvalidError):
+        set_policy(min_effect=-1.0)
+    assert changes() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_actor_of_one_change_is_not_that_of_the_next() -> None:
+    set_policy(min_effect=0.1)
+    Policy.objects.update(min_effect=0.2)
+    assert [actor for _, actor, _ in changes()] == ["user:a", None]
