@@ -13,21 +13,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import (
     statistics_change_point,
+    statistics_distributions,
     statistics_fleet,
     statistics_outlook,
     statistics_row_losses,
     statistics_sequential,
     statistics_trend,
+    statistics_warm_start,
 )
 from benchmarks.statistics_rows import print_table
 
 SECTIONS = {
     "change_point": ("Performance drift of one series", statistics_change_point.rows),
+    "distributions": ("Data drift", statistics_distributions.rows),
     "fleet": ("Fleet control, common causes and seasons", statistics_fleet.rows),
     "outlook": ("Outlook: when a limit is crossed", statistics_outlook.rows),
     "row_losses": ("A/B tests of row losses", statistics_row_losses.rows),
     "sequential": ("A/B tests of windows", statistics_sequential.rows),
     "trend": ("Trend", statistics_trend.rows),
+    "warm_start": ("Warm start of a new version", statistics_warm_start.rows),
 }
 
 

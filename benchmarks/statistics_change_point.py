@@ -11,9 +11,9 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from benchmarks.statistics_rows import Row
+from benchmarks.usual_rules import ks_of_the_last, r_squared, relative_change, three_sigmas
 from modelperf.stats.change_point import scan
 from modelperf.stats.fold import judge
 from modelperf.stats.results import MetricKind, Rule, Rules, Status
@@ -262,34 +262,24 @@ def collapse(sample: Sample) -> list[Row]:
 
 
 def usual_rules(sample: Sample) -> list[Row]:
-    """What common rules do to the same unchanged series, for comparison."""
-    rng = np.random.default_rng(11)
-    series = [noise(rng, LENGTH, "iid") for _ in range(min(sample.size, 200))]
-    measured = {
-        "three sigmas of 30 evaluations": [_three_sigmas(values) for values in series],
-        "relative change over 10 % of an R² of .85 +- .03": [_tenth(values) for values in series],
-        "KS at .05, the last 30 against the first": [_ks(values) for values in series],
-    }
-    return [
-        Row(name=f"usual: {name}", target="-", measured=f"{np.mean(alarms):.1%}", met=True)
-        for name, alarms in measured.items()
-    ]
-
-
-def _three_sigmas(values: Floats) -> bool:
-    base = values[:30]
-    return bool((np.abs(values[30:] - base.mean()) > 3 * base.std(ddof=1)).any())
-
-
-def _tenth(values: Floats) -> bool:
-    r2 = 0.85 + 0.03 * values
-    base = r2[:30].mean()
-    return bool((np.abs(r2[30:] - base) / base > 0.1).any())
-
-
-def _ks(values: Floats) -> bool:
-    windows = (values[end - 30 : end] for end in range(60, LENGTH + 1, 5))
-    return any(stats.ks_2samp(values[:30], window).pvalue < 0.05 for window in windows)
+    """What common rules do to the same series, none of which gets worse."""
+    size, found = min(sample.size, 200), []
+    counts, noise_of = next((n, relative) for name, n, relative in _counts() if "1/sqrt" in name)
+    for name in ("iid", "ar.5", "iid, up 2 sigma at 50", "iid, n of 20 to 20,000"):
+        rng = np.random.default_rng(11)
+        values = np.array([noise(rng, LENGTH, name.split(",")[0]) for _ in range(size)])
+        if "up" in name:
+            values[:, 50:] += 2
+        if "n of" in name:
+            values *= np.array([noise_of(counts(rng)) for _ in range(size)])
+        shares = {
+            "3 sigma": three_sigmas(values),
+            "R² 10 %": relative_change(r_squared(values)),
+            "KS .05": ks_of_the_last(values),
+        }
+        measured = ", ".join(f"{rule} {a.any(axis=1).mean():.0%}" for rule, a in shares.items())
+        found.append(Row(name=f"usual rules, {name}", target="-", measured=measured, met=True))
+    return found
 
 
 def speed(full: bool) -> list[Row]:

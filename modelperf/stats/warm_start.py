@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelperf.stats.change_point import Side, scan, standardise
+from modelperf.stats.order_statistics import row_quantile
 from modelperf.stats.tails import z_from_t
 
 Floats = NDArray[np.float64]
@@ -38,27 +39,29 @@ def prior(oriented: ArrayLike, sample_counts: ArrayLike | None = None) -> Prior:
     Parameters
     ----------
     oriented : array_like, shape (series, evaluations)
-        The version before, where higher is better; NaN where missing or padded on the right.
+        The version before, where higher is better; padded with NaN on the right.
     sample_counts : array_like, same shape, optional
         Rows behind each value; 0 where not reported.
 
     Returns
     -------
     Prior
-        Variance of the winsorised values about the two means around the stronger of best fall and
-        best rise, and the autocorrelation found there; NaN with fewer than 14 evaluations.
+        Variance and autocorrelation of the winsorised deviations from the two medians around the
+        stronger of best fall and best rise; the variance is NaN with fewer than 14 evaluations.
     """
     y = np.asarray(oriented, float)
     counts = np.zeros_like(y) if sample_counts is None else np.asarray(sample_counts, float)
     found = scan(y, counts)
     is_rise = np.nan_to_num(found.rise.z) > np.nan_to_num(found.fall.z)
     split = np.where(is_rise, found.rise.split, found.fall.split)
-    x, root, n = _standardised(y, counts)
-    explained = _contrast(x, root)[np.arange(len(x)), np.maximum(split, 1) - 1] ** 2
-    variance = ((x * x).sum(axis=1) - explained) / np.maximum(n - 2, 1)
+    is_before = np.arange(y.shape[1]) < split[:, None]
+    middles = (_medians(np.where(part, y, np.nan)) for part in (is_before, ~is_before))
+    x, _, n = _standardised(y - np.where(is_before, next(middles), next(middles)), counts)
+    square = (x * x).sum(axis=1)
+    r1 = (x[:, 1:] * x[:, :-1]).sum(axis=1) / np.where(square > 0, square, 1.0)
     return Prior(
-        variance=np.where(split > 0, variance, np.nan),
-        phi=np.where(is_rise, found.rise.phi, found.fall.phi),
+        variance=np.where(split > 0, square / np.maximum(n - 2, 1), np.nan),
+        phi=_bias_removed(r1, n),
     )
 
 
@@ -138,7 +141,15 @@ def _phi(x: Floats, root: Floats, n: Ints, split: Ints, before: Floats) -> Float
         residual -= np.where(part, root * mean / np.maximum(weight, 1e-300), 0.0)
     square = (residual**2).sum(axis=1)
     r1 = (residual[:, 1:] * residual[:, :-1]).sum(axis=1) / np.where(square > 0, square, 1.0)
-    t = np.maximum(n, 1)
-    measured = np.clip(r1 + (2 + 4 * r1) / t, 0.0, _LARGEST_PHI)
-    drawn = (t * measured + WEIGHT_OF_PHI * before) / (t + WEIGHT_OF_PHI)
+    measured = _bias_removed(r1, n)
+    drawn = (n * measured + WEIGHT_OF_PHI * before) / (n + WEIGHT_OF_PHI)
     return np.asarray(np.maximum(measured, drawn))
+
+
+def _bias_removed(r1: Floats, n: Ints) -> Floats:
+    return np.asarray(np.clip(r1 + (2 + 4 * r1) / np.maximum(n, 1), 0.0, _LARGEST_PHI))
+
+
+def _medians(block: Floats) -> Floats:
+    n = (~np.isnan(block)).sum(axis=1)[:, None]
+    return row_quantile(np.sort(block, axis=1), n, 0.5)
