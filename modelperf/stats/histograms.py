@@ -17,7 +17,8 @@ Counts = NDArray[np.int64]
 def bars(reference: Reference, current: Profile) -> tuple[Counts, Counts]:
     """Return the counts of both samples in the same bars.
 
-    Numbers: the reference's bins, and where they are few, bars for values that it does not have.
+    Numbers: every value where they are at most 32, else the reference's bins, where there is room
+    with bars for values that it does not have.
     Categories: the most frequent, then all others.
     """
     pair = reference.profile, current
@@ -60,13 +61,18 @@ def _named(profile: Profile, size: int) -> Counts:
 def _starts(reference: Reference, current: Profile) -> Counts:
     """Return the first cell of each bar, of which none is empty in both."""
     own, now, starts = reference.profile.counts, current.counts, reference.bins
-    if reference.cells.exact:
+    if not reference.cells.exact:
+        return starts
+    filled = np.flatnonzero(own + now)
+    if filled.size <= MOST_BINS:
+        starts = filled
+    else:
         new = np.flatnonzero((own == 0) & (now > 0))
         largest = new[np.argsort(-now[new], kind="stable")][: (MOST_BINS - starts.size) // 2]
         starts = np.unique(np.concatenate([starts, largest, largest + 1]))
         starts = starts[starts < own.size]
         starts = starts[np.add.reduceat(own + now, starts) > 0]
-        starts[0] = 0
+    starts[0] = 0
     return starts
 
 
