@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date
 from typing import Any
 
 import numpy as np
+from django.db.models import QuerySet
 from numpy.typing import NDArray
 
+from modelperf.demo import forecasts
 from modelperf.demo.episodes import episodes, recorded
 from modelperf.demo.load import shift_of
 from modelperf.demo.meters import CHANGED_ON, METERS, WORKS, Meter
 from modelperf.demo.readings import midnight, read
-from modelperf.models import ABTest, DriftState, Machine, TrainingRun
+from modelperf.models import (
+    ABTest,
+    DriftState,
+    Machine,
+    ModelPerformanceMetric,
+    ModelVersion,
+    TrainingRun,
+)
 from modelperf.services import ab_tests
 from modelperf.trainers.energy_baseline import DEFAULTS, predict_held_out
 
@@ -35,6 +45,7 @@ def figures() -> str:
         ("The known change", change_table()),
         ("Every degradation found", episode_table()),
         ("Version 2 against version 1", test_table()),
+        ("Day-ahead forecasts", forecast_table()),
     )
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in parts)
 
@@ -207,6 +218,44 @@ def test_table() -> str:
         )
     head = "meter, common days, loss, version 1 − version 2, interval, confidence, winner"
     return table(_heads(head), rows)
+
+
+def forecast_table() -> str:
+    """Return how well the forecasts did, in and out of sample, and their verdicts as loaded."""
+    rows = []
+    for meter in METERS:
+        models = ModelVersion.objects.of_series(
+            machine_id=meter.machine_id, model_type=forecasts.MODEL_TYPE
+        ).select_related("drift_state")
+        for model in models.order_by("model_version"):
+            weeks = ModelPerformanceMetric.objects.filter(model_id=model.pk)
+            fields = ("rmse", "mae", "r_squared", "sample_count")
+            found = np.array(list(weeks.values_list(*fields)), float)
+            verdict = model.drift_state.verdict
+            rows.append(
+                [
+                    meter.key,
+                    str(model.model_version),
+                    " to ".join(model.metadata["trained_on"]),
+                    f"{(model.artefact or {})['samples']:,}",
+                    f"{model.metadata['in_sample']['r_squared']:.3f}",
+                    f"{model.metadata['in_sample']['rmse']:.3f}",
+                    str(len(found)),
+                    f"{found[:, 3].sum():,.0f}",
+                    *(f"{mean:.3f}" for mean in np.nanmean(found[:, :3], axis=0)),
+                    f"{forecasts.rmse_of_the_week_before(meter, _first_days(weeks)):.3f}",
+                    model.drift_state.status.replace("_", " "),
+                    f"{verdict['statistic']:.2f}",
+                ]
+            )
+    head = "meter, version, trained on (end excluded), hours, R² in sample, RMSE in sample"
+    head += ", weeks, hours forecast, mean RMSE of a week, MAE, R², RMSE if as a week before"
+    head += ", verdict as loaded, Z"
+    return table(_heads(head), rows)
+
+
+def _first_days(weeks: QuerySet[ModelPerformanceMetric]) -> list[date]:
+    return [date.fromisoformat(row.metadata["data_day"]) for row in weeks]
 
 
 def _runs() -> Iterator[tuple[Meter, TrainingRun]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from django.db import connection, transaction
 from django.utils import timezone
 
-from modelperf.demo import login
+from modelperf.demo import forecasts, login
 from modelperf.demo.evaluation import evaluate, evaluated_days, shown_days
 from modelperf.demo.meters import METERS, MODEL_TYPE, Meter
 from modelperf.demo.readings import Day, midnight
@@ -44,7 +44,8 @@ class Loaded:
 
 def n_steps() -> int:
     """Return how often a first load reports a step."""
-    return sum(2 + len(shown_days(meter)) + len(_common_days(meter)) for meter in METERS)
+    baselines = sum(2 + len(shown_days(meter)) + len(_common_days(meter)) for meter in METERS)
+    return baselines + sum(2 * len(forecasts.trainings(meter)) for meter in METERS)
 
 
 def is_loaded() -> bool:
@@ -55,16 +56,20 @@ def is_loaded() -> bool:
 def load(*, step: Step, now: datetime | None = None) -> Loaded | None:
     """Load everything or nothing; None where the demo is there already.
 
-    All versions are registered before anything is recorded, since an alert's cut-off depends on
-    how many series are judged.
+    All versions of a type are registered before anything of it is recorded, since an alert's
+    cut-off depends on how many series are judged.
     """
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         if is_loaded():
             return None
-        if not Policy.objects.filter(model_type=MODEL_TYPE).exists():
-            policies.set_policy(model_type=MODEL_TYPE, values=POLICY, by=BY)
+        for model_type, values in (
+            (MODEL_TYPE, POLICY),
+            (forecasts.MODEL_TYPE, forecasts.POLICY),
+        ):
+            if not Policy.objects.filter(model_type=model_type).exists():
+                policies.set_policy(model_type=model_type, values=values, by=BY)
         shifts = {meter.key: _shift_weeks(meter, now or timezone.now()) for meter in METERS}
         first = {meter: _first_version(meter, shifts[meter.key], step) for meter in METERS}
         for meter, model in first.items():
@@ -73,6 +78,7 @@ def load(*, step: Step, now: datetime | None = None) -> Loaded | None:
             second = _second_version(meter, model, step)
             _record(meter, second, _common_days(meter), step)
             _compare(meter, model, second)
+        _forecast({meter: model.machine for meter, model in first.items()}, step)
         return Loaded(login=login.create(), shift_weeks=shifts)
 
 
@@ -150,3 +156,16 @@ def _compare(meter: Meter, first: ModelVersion, second: ModelVersion) -> None:
         duration_hours=(end - start) // timedelta(hours=1),
         by=BY,
     )
+
+
+def _forecast(machines: Mapping[Meter, Machine], step: Step) -> None:
+    """Train and evaluate the day-ahead forecasts: weeks in batches, judged at once."""
+    models = []
+    for meter, machine in machines.items():
+        for model in forecasts.train(machine, meter, shift=shift_of(machine), by=BY):
+            step(f"{meter.name}: forecast trained")
+            models.append((meter, model))
+    for meter, model in models:
+        weeks = list(forecasts.evaluations(meter, model, shift=shift_of(model.machine)))
+        metrics.record_batch(evaluations=weeks, by=BY, judge=True)
+        step(f"{meter.name}: forecast evaluated")

@@ -10,10 +10,10 @@ from django.contrib.auth import authenticate, get_user_model
 from django.core.management import call_command
 from django.test import RequestFactory
 
-from modelperf.demo import figures, login
+from modelperf.demo import figures, forecasts, login
 from modelperf.demo.evaluation import evaluated_days, held_back_days
 from modelperf.demo.load import DemoError, is_loaded, load, n_steps
-from modelperf.demo.meters import BY_KEY, CHANGED_ON, METERS, WORKS
+from modelperf.demo.meters import BY_KEY, CHANGED_ON, METERS, MODEL_TYPE, WORKS
 from modelperf.demo.replay import replay
 from modelperf.models import (
     ABTest,
@@ -36,7 +36,7 @@ SIMULATED = [meter.key for meter in METERS if meter.is_simulated]
 
 def rows(key: str, version: int = 1):
     return ModelPerformanceMetric.objects.filter(
-        machine_id=BY_KEY[key].machine_id, model_version=version
+        machine_id=BY_KEY[key].machine_id, model_type=MODEL_TYPE, model_version=version
     ).order_by("evaluation_end")
 
 
@@ -56,7 +56,9 @@ def test_load_finds_the_known_change_on_at_least_two_of_four_meters(demo):
 def test_load_dates_the_known_change_within_three_weeks_where_it_finds_it(demo):
     for key in [key for key, days in figures.hits().items() if days is not None]:
         machine = Machine.objects.get(pk=BY_KEY[key].machine_id)
-        state = DriftState.objects.get(model__machine=machine, model__model_version=1)
+        state = DriftState.objects.get(
+            model__machine=machine, model__model_type=MODEL_TYPE, model__model_version=1
+        )
         assert state.status == "degraded"
         changed = date.fromisoformat(state.verdict["changed_at"][:10])
         shown = date.fromisoformat(machine.metadata["known_change"]["shown_as"])
@@ -83,6 +85,50 @@ def test_load_judges_every_day_as_a_check_of_the_whole_history_does(demo):
         assert checked.drift_detected == newest.drift_detected
 
 
+# --- the forecasts --------------------------------------------------------------------------
+
+
+def weeks_of(model: ModelVersion) -> list[ModelPerformanceMetric]:
+    return list(ModelPerformanceMetric.objects.filter(model=model).order_by("evaluation_end"))
+
+
+def test_load_trains_a_forecast_of_each_meter_and_a_second_of_the_real_home(demo):
+    models = ModelVersion.objects.filter(model_type=forecasts.MODEL_TYPE)
+    versions = {
+        meter.key: list(
+            models.filter(machine_id=meter.machine_id)
+            .order_by("model_version")
+            .values_list("model_version", "is_active")
+        )
+        for meter in METERS
+    }
+    one, two = [(1, True)], [(1, True), (2, False)]
+    assert versions == {meter.key: one if meter.is_simulated else two for meter in METERS}
+
+
+def test_load_evaluates_forecasts_on_weeks_that_they_were_not_trained_on(demo, loaded_at):
+    for model in ModelVersion.objects.filter(model_type=forecasts.MODEL_TYPE):
+        found = weeks_of(model)
+        assert len(found) >= 30
+        assert found[0].evaluation_start >= model.trained_at
+        assert timedelta(0) <= loaded_at - found[-1].evaluation_end < timedelta(weeks=1)
+        for row in found:
+            assert set(row.metrics) == {"r_squared", "rmse", "mae", "mape"}
+            assert 100 < row.sample_count <= 169
+        assert DriftState.objects.get(model=model).metric == "rmse"
+
+
+def test_load_tells_nothing_of_forecasts_that_are_as_good_as_they_were(demo):
+    states = DriftState.objects.filter(model__model_type=forecasts.MODEL_TYPE)
+    assert {state.status for state in states} == {"stable"}
+    assert not Alert.objects.filter(model_type=forecasts.MODEL_TYPE).exists()
+
+
+def test_load_gives_the_forecasts_a_policy(demo):
+    policy = Policy.objects.get(model_type=forecasts.MODEL_TYPE)
+    assert (policy.primary_metric, policy.expected_cadence_seconds) == ("rmse", 7 * 86_400)
+
+
 # --- what is loaded -------------------------------------------------------------------------
 
 
@@ -106,7 +152,7 @@ def test_load_moves_dates_by_whole_weeks_into_the_past_week(demo, loaded_at):
 
 def test_load_trains_every_version_through_a_run(demo):
     runs = TrainingRun.objects.all()
-    assert runs.count() == ModelVersion.objects.count() == 12
+    assert runs.count() == ModelVersion.objects.filter(model_type=MODEL_TYPE).count() == 12
     for run in runs:
         assert run.training_status == "completed"
         assert run.validation_metrics["rmse"] > 0
@@ -123,7 +169,7 @@ def rows_within(run: TrainingRun):
 
 
 def test_load_evaluates_whole_days_on_all_metrics(demo):
-    for row in ModelPerformanceMetric.objects.all():
+    for row in ModelPerformanceMetric.objects.filter(model_type=MODEL_TYPE):
         assert {"rmse", "mae", "nmbe"} <= row.metrics.keys()
         if row.model_id and row.metrics.keys() != {"rmse", "mae", "nmbe"}:
             assert {"mape", "cv_rmse", "r_squared"} <= row.metrics.keys()
@@ -134,8 +180,8 @@ def test_load_evaluates_whole_days_on_all_metrics(demo):
 
 def test_load_keeps_version_1_active_and_its_latest_day_in_the_view(demo):
     assert set(ModelVersion.objects.active().values_list("model_version", flat=True)) == {1}
-    assert LatestModelPerformance.objects.count() == 6
-    assert set(LatestModelPerformance.objects.values_list("model_version", flat=True)) == {1}
+    newest = LatestModelPerformance.objects.filter(model_type=MODEL_TYPE)
+    assert list(newest.values_list("model_version", flat=True)) == [1] * 6
 
 
 def test_load_holds_the_last_days_of_one_meter_back(demo):
@@ -242,7 +288,7 @@ def test_figures_of_verdicts_made_by_other_rules_are_refused(demo):
 
 def test_docs_tell_of_the_choices_that_the_code_makes(demo):
     page = Path(settings.BASE_DIR, "docs", "demo.md").read_text()
-    policy = Policy.objects.get()
+    policy = Policy.objects.get(model_type=MODEL_TYPE)
     assert (policy.primary_metric, policy.min_effect) == ("nmbe", 5.0)
     assert policy.directions["nmbe"] == "target_zero"
     found = sorted(days for days in figures.hits().values() if days is not None)
