@@ -7,6 +7,7 @@ from django.urls import include, path, re_path
 from modelperf.api.ab_tests import ABTests
 from modelperf.api.aggregate import Aggregates
 from modelperf.api.alerts import Alerts
+from modelperf.api.checks import Checks, Verdicts
 from modelperf.api.docs import DocsView, SchemaView
 from modelperf.api.drift import Drift
 from modelperf.api.metrics import Metrics
@@ -44,6 +45,12 @@ profiles = [
     path("profiles/record", Profiles.as_view({"post": "record"})),
     path("profiles/references", Profiles.as_view({"get": "references"})),
 ]
+checks = [
+    path("checks", Checks.as_view({"get": "browse"})),
+    path("checks/<str:id>", Checks.as_view({"get": "retrieve"})),
+    path("verdicts", Verdicts.as_view({"get": "browse"})),
+    path("verdicts/<str:id>", Verdicts.as_view({"get": "retrieve"})),
+]
 training = [
     path("training", Training.as_view({"get": "browse"})),
     path("training/<str:id>", Training.as_view({"get": "retrieve"})),
@@ -79,7 +86,8 @@ policies = [
         Policies.as_view({"get": "override_history"}),
     ),
 ]
-nouns = [*contract, *registry, *metrics, *profiles, *training, *ab_tests, *alerts, *policies]
+recorded = [*contract, *registry, *metrics, *profiles]
+nouns = [*recorded, *checks, *training, *ab_tests, *alerts, *policies]
 
 urlpatterns = [
     path("v1/model-performance/", include(nouns)),

@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 _LOCK: Final = 0x6D6F64656C706572  # "modelper": one check of the fleet at a time, in a database
 WORKERS: Final = min(2, cpu_count() or 1)
 Progress = Callable[[int, int], None]
+_EARNED: Final = frozenset({"opened", "kept", "would_open", "in_fleet_alert"})
 
 
 class Look(NamedTuple):
@@ -81,9 +82,10 @@ class Report:
 
     @property
     def has_drift(self) -> bool:
-        """Whether anything is wrong with an active version."""
+        """Whether something drifts that has earned an alert."""
         return any(
-            look.is_active and (look.conditions or look.drifted_features) for look in self.looks
+            (look.conditions or look.drifted_features) and _EARNED.intersection(look.decisions)
+            for look in self.looks
         )
 
 
@@ -367,7 +369,7 @@ def _carry_out(
 
 
 def _store(seen: _Seen, changes: Changes, report: Report, scope: _Scope, by: str) -> None:
-    now = report.started_at
+    now = report.finished_at
     seen.results.save(now=now)
     CheckRun.objects.bulk_create(
         [
@@ -386,7 +388,17 @@ def _store(seen: _Seen, changes: Changes, report: Report, scope: _Scope, by: str
             )
         ]
     )
-    reasons = changes.documents()
+    told = changes.documents()
+    rationed = {"n_series": report.n_series, "n_rejected": report.n_rejected}
+    reasons = {
+        one.position.subject.model_id: {
+            **rationed,
+            "cut_off": seen.cut_off.of(one.position.policy.q),
+            "q_value": seen.q_values.get(one.position.subject.model_id),
+            **told.get(one.position.subject.model_id, {}),
+        }
+        for one in seen.judged
+    }
     drift_store.store_verdicts(
         list(seen.kept.values()), reasons, check_run_id=report.check_run_id, now=now
     )
@@ -415,6 +427,7 @@ def _report(
         "by_status": dict(Counter("stale" if one.is_stale else one.status for one in active)),
         "opened": _count(changes, "opened"),
         "cleared": _count(changes, "cleared"),
+        "above_cut_off": _count(changes, "above_cut_off"),
         "in_fleet_alerts": _count(changes, "in_fleet_alert"),
         "fleet_alerts": changes.fleet_keys(),
         "drifted_features": sum(bool(one.drifted_features) for one in active),

@@ -302,7 +302,7 @@ def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator
             scores=judgement.statistics,
             detected=judgement.degraded | judgement.crossed,
         )
-        dates = _Dates(history, plan.state)
+        dates = Dates(history, plan.state.verdict if plan.state else None)
         verdict = verdict_document(judgement.verdict, plan.metric, dates)
         yield Judged(plan.position, plan.rank, verdict, plan.replayed, folded)
 
@@ -312,13 +312,14 @@ def _fold(plan: _Plan) -> FoldState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dates:
+class Dates:
     """From positions to dates; those before the loaded history were stored when they were in it."""
 
     history: History
-    state: State | None
+    verdict: dict[str, Any] | None
 
     def __call__(self, position: int | None) -> str | None:
+        """Return when the window at an absolute position began."""
         if position is None:
             return None
         moment = self.history.starts_at(position)
@@ -327,9 +328,9 @@ class _Dates:
         return self._stored(position)
 
     def _stored(self, position: int) -> str | None:
-        if self.state is None:
+        if self.verdict is None:
             return None
-        verdict = self.state.verdict
+        verdict = self.verdict
         dated = {entry["change_index"]: entry["changed_at"] for entry in verdict["conditions"]}
         dated |= {verdict[f"change_{at}"]: verdict[f"changed_{by}"] for at, by in _DATED}
         return dated.get(position)
@@ -339,7 +340,7 @@ _DATED = (("low", "after"), ("high", "before"), ("index", "at"))
 _VERDICT_FIELDS = [one.name for one in fields(Verdict)]
 
 
-def verdict_document(verdict: Verdict, metric: str, dates: _Dates) -> dict[str, Any]:
+def verdict_document(verdict: Verdict, metric: str, dates: Dates) -> dict[str, Any]:
     """Return a verdict as it is stored and answered: plain values, positions with their dates."""
     document = {name: getattr(verdict, name) for name in _VERDICT_FIELDS}
     return document | {
@@ -351,7 +352,7 @@ def verdict_document(verdict: Verdict, metric: str, dates: _Dates) -> dict[str, 
     }
 
 
-def _condition(condition: Condition, dates: _Dates) -> dict[str, Any]:
+def _condition(condition: Condition, dates: Dates) -> dict[str, Any]:
     return asdict(condition) | {
         "rule": condition.rule.value,
         "changed_at": dates(condition.change_index),

@@ -180,7 +180,7 @@ def kept(one: Judged, folded: Folded) -> Kept:
         end.n_seen - 1,
         *one.rank,
         digest(looked_at),
-        _encode(_inputs(looked_at)).decode() if may_touch else None,
+        _encode(inputs_document(looked_at)).decode() if may_touch else None,
         has_changed,
     )
 
@@ -286,7 +286,7 @@ def digest(history: History) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big", signed=True)
 
 
-def _inputs(history: History) -> dict[str, Any]:
+def inputs_document(history: History) -> dict[str, Any]:
     """Return evaluations as they stand in a stored verdict: columns; missing values are null."""
     return {
         "ids": [str(one) for one in history.metric_ids(history.offset)],
