@@ -65,6 +65,7 @@ def unchanged(name: str, draw: Draw, size: int, reference: int, *, full: bool) -
             values = draw(chance, reference + checks * size)
             own, after = values[:reference], np.split(values[reference:], checks)
             known = reference_of(own)
+            calm = np.split(own[: spread * size], spread or 1)
             there = [profile_of(part, known) for part in calm]
             alarms[model] |= looked_at(known, own, after, there if spread else [])
     ever, ks, psi = alarms.mean(axis=0).tolist()
