@@ -106,7 +106,7 @@ class CellLookup:
 
 def _even(low: float, high: float) -> Callable[[Floats], NDArray[Any]]:
     """Return the map to bins of equal width."""
-    low, scale = float(low), (_BINS - 2) / max(float(high - low), np.finfo(np.float64).tiny)
+    low, scale = float(low), (_BINS - 2) / max(float(high - low), 1e-290)
 
     def bins(values: Floats) -> NDArray[Any]:
         place = values - low

@@ -192,7 +192,7 @@ def _refined(cuts: Floats, values: Floats, most: int) -> Floats:
     if room < 1 or narrow < np.finfo(np.float64).tiny:
         return cuts
     for _ in range(_BISECTIONS):
-        width = np.sqrt(narrow * wide)
+        width = np.sqrt(narrow) * np.sqrt(wide)
         fits = np.sum(_pieces(widths, width) - 1) <= room
         narrow, wide = (narrow, width) if fits else (width, wide)
     pieces = _pieces(widths, wide)

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-LONGEST = 64  # bytes of UTF-8
+LONGEST = 48  # bytes of UTF-8
 MOST_CATEGORIES = 200
 MOST_NEW = 100
-_KEPT = 45  # bytes of a longer label, before the digest that keeps it apart from its like
+_KEPT = 29  # bytes of a longer label, before the digest that keeps it apart from its like
 
 
 def label(value: Any) -> str:
-    """Return the label of a category: text as it is, booleans as in JSON, numbers as written.
+    """Return the label of a category: text as it is, booleans as in JSON, whole numbers without a point.
 
-    More than 64 bytes of UTF-8 are cut to their first 45, an ellipsis and 16 digits of a digest.
+    More than 48 bytes of UTF-8 are cut to their first 29, an ellipsis and 16 digits of a digest.
     """
     if isinstance(value, str):
         text = value
@@ -27,6 +27,8 @@ def label(value: Any) -> str:
         text = "true" if value else "false"
     elif isinstance(value, bytes):
         text = value.decode("utf-8", "replace")
+    elif isinstance(value, float | np.floating) and value.is_integer():
+        text = str(int(value))
     else:
         text = str(value)
     written = text.encode("utf-8", "surrogatepass")
@@ -58,7 +60,7 @@ def add_labels(counts: Mapping[Any, int]) -> tuple[Counter[str], int]:
     for value, count in counts.items():
         if is_missing(value):
             missing += count
-        else:
+        elif count:
             labels[label(value)] += count
     return labels, missing
 
