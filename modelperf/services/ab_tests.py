@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
+import structlog
 from django.db import transaction
 from django.utils import timezone
 
@@ -25,6 +26,8 @@ from modelperf.services.policies import policy_of
 from modelperf.stats.row_fold import MIN_ROWS
 from modelperf.stats.row_sums import LARGEST_LOSS
 
+log = structlog.get_logger(__name__)
+
 SMALLEST_SPLIT: Final = 0.01
 LARGEST_CONFIDENCE: Final = 0.9999
 SHORTEST_TEST_HOURS: Final = 0.1
@@ -37,6 +40,13 @@ class Started:
 
     test: ABTest
     message: str
+
+
+class Expired(NamedTuple):
+    """The tests that a call has ended, and those that it could not."""
+
+    ended: list[ABTest]
+    failed: list[ABTest]
 
 
 def start(
@@ -196,15 +206,18 @@ def complete(*, test: ABTest, by: str) -> ABTest:
         return _complete(_running(test), by)
 
 
-def complete_expired(*, by: str) -> list[ABTest]:
-    """End every running test whose end has passed; return those that this call has ended."""
-    ended = []
+def complete_expired(*, by: str) -> Expired:
+    """End every running test whose end has passed; one that cannot be ended stops no other."""
+    found = Expired([], [])
     for test in ABTest.objects.expired(timezone.now()).order_by("test_end", "id"):
         try:
-            ended.append(complete(test=test, by=by))
+            found.ended.append(complete(test=test, by=by))
         except ConflictError:  # somebody else has ended it meanwhile
             continue
-    return ended
+        except Exception:  # whatever it is, the other tests shall end
+            log.exception("ab_test_not_ended", test_id=str(test.pk))
+            found.failed.append(test)
+    return found
 
 
 def _locked(test: ABTest) -> ABTest:

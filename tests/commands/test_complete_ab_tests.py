@@ -7,10 +7,10 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from modelperf.models import ABTest
+from modelperf.models import ABRowState, ABTest
 from modelperf.services import ab_tests_observations
 from modelperf.services.ab_tests_observations import Observation
 from tests.factories import ABTestFactory
@@ -64,6 +64,24 @@ def test_ended_tests_are_json(over: ABTest) -> None:
     assert (second["test_id"], second["winner"]) == (str(over.pk), "model_b")
     assert second["outcome"] == "model_b"
     assert "Promote v2" in second["recommendation"]
+
+
+def test_a_test_that_cannot_be_ended_stops_no_other(over: ABTest) -> None:
+    broken = ABTestFactory.create(test_name="broken", test_start=over.test_start)
+    rows = [Observation(unit="u", loss_a=1.0, loss_b=1.0)]
+    ab_tests_observations.observe(test=broken, observations=rows, by="tests")
+    now = timezone.now()
+    ABTest.objects.filter(pk=broken.pk).update(
+        test_start=now - timedelta(days=2), test_end=now - timedelta(days=1)
+    )
+    ABRowState.objects.filter(test=broken).update(fold={})
+    out = StringIO()
+    with pytest.raises(CommandError, match="“broken”") as caught:
+        call_command("complete_ab_tests", stdout=out, skip_checks=True)
+    assert caught.value.returncode == 1
+    assert "old or new" in out.getvalue()
+    broken.refresh_from_db()
+    assert broken.test_status == "running"
 
 
 def test_an_end_without_winner_has_none_in_the_table() -> None:

@@ -402,9 +402,9 @@ def test_the_end_looks_at_every_row_and_stands(test: ABTest) -> None:
     over = ab_tests.results(test=test)
     assert over.evidence["n"] == 730
     assert over.effect == pytest.approx(np.mean(LOSS_A[:730]) - np.mean(LOSS_B[:730]))
-    ended = ab_tests.complete_expired(by="command:tests")
+    ended = ab_tests.complete_expired(by="command:tests").ended
     assert [one.pk for one in ended] == [test.pk]
-    assert ab_tests.complete_expired(by="command:tests") == []
+    assert ab_tests.complete_expired(by="command:tests") == ([], [])
     test.refresh_from_db()
     stored = ab_tests.results(test=test)
     assert stored.evidence == over.evidence
@@ -454,7 +454,7 @@ def test_an_expired_test_is_ended_once_by_many() -> None:
     for _ in range(3):
         ABTestFactory.create(test_start=start, test_end=start + timedelta(hours=2))
     running = ABTestFactory.create()
-    ended = at_once(4, lambda n: [t.pk for t in ab_tests.complete_expired(by=f"command:{n}")])
+    ended = at_once(4, lambda n: [t.pk for t in ab_tests.complete_expired(by=f"command:{n}").ended])
     found = [pk for one in ended if isinstance(one, list) for pk in one]
     assert [one for one in ended if isinstance(one, Exception)] == []
     assert len(found) == len(set(found)) == 3

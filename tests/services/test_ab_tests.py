@@ -189,7 +189,7 @@ def test_complete_stores_the_result_for_good(
     test = begin(versions).test
     record(versions[0], noisy(1, 30, level=1.5))
     record(versions[1], noisy(2, 30))
-    assert [one.pk for one in ab_tests.complete_expired(by="system")] == [test.pk]
+    assert [one.pk for one in ab_tests.complete_expired(by="system").ended] == [test.pk]
     test.refresh_from_db()
     assert (test.test_status, test.winner_model_id) == ("completed", versions[1].pk)
     assert isinstance(test.winner_declared_at, datetime)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from modelperf.models import ABTest
 from modelperf.services import ab_tests
@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     help = (
         "End the A/B tests whose end has passed and store what came of them for good."
-        " Exits with 0, also where there was none, and with 1 where the database failed."
+        " Exits with 0, also where there was none, and with 1 where one could not be ended."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -28,13 +28,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """End them and tell what came of each."""
-        ended = [_told(test) for test in ab_tests.complete_expired(by=BY)]
+        expired = ab_tests.complete_expired(by=BY)
+        ended = [_told(test) for test in expired.ended]
         if options["format"] == "json":
             self.stdout.write(json.dumps(ended, indent=2))
-        elif not ended:
-            self.stdout.write("No test to end.")
-        else:
+        elif ended:
             self._table(ended)
+        elif not expired.failed:
+            self.stdout.write("No test to end.")
+        if expired.failed:
+            names = ", ".join(f"“{test.test_name}”" for test in expired.failed)
+            raise CommandError(f"Not ended, the log says why: {names}.")
 
     def _table(self, ended: list[dict[str, Any]]) -> None:
         rows = [COLUMNS, *(_cells(one) for one in ended)]
