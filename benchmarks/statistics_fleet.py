@@ -77,8 +77,8 @@ def _collapses(series: Floats, is_open: Flags) -> Flags:
 def alerts(p: Floats, is_open: Flags, collapsed: Flags) -> tuple[Flags, Flags]:
     """Tell where an alert stands: on collapse, or where p was at the cut-off of the run twice.
 
-    First where it was so at the last two evaluations, then (as `Condition.confirmed_p` has it)
-    at any two in a row since the incident opened.
+    First where it was so at any two in a row since the incident opened (`Condition.confirmed_p`:
+    whether evaluations come one by one or at once decides nothing), then at the last two alone.
     """
     limits = np.array([cut_off(column).of(Q) for column in p.T])
     before = np.column_stack([np.full(len(p), np.inf), p[:, :-1]])
@@ -87,23 +87,23 @@ def alerts(p: Floats, is_open: Flags, collapsed: Flags) -> tuple[Flags, Flags]:
     for at in range(1, p.shape[1]):
         goes_on = is_open[:, at] & is_open[:, at - 1]
         smallest[goes_on, at] = np.minimum(smallest[goes_on, at], smallest[goes_on, at - 1])
-    return collapsed | (pair <= limits), collapsed | (smallest <= limits)
+    return collapsed | (smallest <= limits), collapsed | (pair <= limits)
 
 
 def fleets(kind: str, seeds: int, size: int, *, full: bool) -> list[Row]:
     """Count the unchanged series that are ever alerted, and time the changed ones."""
     n_changed = round(SHARE_CHANGED * size)
-    false, kept, delays, usual = [], [], [], []
+    false, at_last, delays, usual = [], [], [], []
     for seed in range(seeds):
         rng = np.random.default_rng(1000 + seed)
         values = np.array([noise(rng, LENGTH, kind) for _ in range(size)])
         values[:n_changed, CHANGE:] -= 1
-        newest, since = alerts(*folded(LEVEL + values))
-        false.append(_ever(newest[n_changed:]))
-        kept.append(_ever(since[n_changed:]))
-        delays += _delays(newest[:n_changed, CHANGE:])
+        alerted, newest = alerts(*folded(LEVEL + values))
+        false.append(_ever(alerted[n_changed:]))
+        at_last.append(_ever(newest[n_changed:]))
+        delays += _delays(alerted[:n_changed, CHANGE:])
         usual.append(_ever(usual_rules.three_sigmas(values[n_changed:])))
-    counted = {"any two since": float(np.mean(kept)), "3 sigma of 30": float(np.mean(usual))}
+    counted = {"last two": float(np.mean(at_last)), "3 sigma of 30": float(np.mean(usual))}
     return _fleet_rows(kind, np.array(false), np.array(delays), counted, size, full=full)
 
 
