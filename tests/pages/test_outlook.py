@@ -6,10 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from modelperf.pages.metric_names import named
 from modelperf.pages.outlook import outlook_sentence
+from modelperf.services import policies
 from modelperf.services.trend import OutlookReport
+from tests.pages import worlds
 
 MAY, JUNE, JULY = (datetime(2026, month, 1, 12, tzinfo=UTC) for month in (5, 6, 7))
 
@@ -61,3 +64,13 @@ def test_a_limit_without_a_unit_is_a_number() -> None:
     assert (
         told("crossed", limit=0.5, metric="r_squared") == "Its level is beyond its limit of 0.500."
     )
+
+
+@pytest.mark.django_db
+def test_page_of_a_series_with_a_limit_says_when_it_is_crossed(logged_in: Client) -> None:
+    model = worlds.series([level - 0.002 * day for day, level in enumerate(worlds.noisy(60))])
+    page = {"machine": model.machine_id}
+    assert "Outlook" not in logged_in.get("/ui/model-performance", page).content.decode()
+    policies.set_policy(model_type=model.model_type, values={"limit_value": 0.7}, by="a")
+    text = logged_in.get("/ui/model-performance", page).content.decode()
+    assert "<dt>Outlook</dt><dd>If it goes on like this, it crosses its limit of 0.700" in text
