@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from django.db import models
@@ -156,3 +156,8 @@ class ABTest(ABTestFields):
 
     def __str__(self) -> str:
         return self.test_name
+
+    @property
+    def counts_from(self) -> datetime:
+        """When the first window has passed: rows decide nothing before."""
+        return self.test_start + timedelta(seconds=self.min_duration_seconds)

@@ -6,6 +6,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils import timezone
+
 from modelperf.models import ABTest
 from modelperf.services.ab_tests_evidence import winner
 from modelperf.services.ab_tests_status import status_now
@@ -107,7 +109,7 @@ def _recommendation(
             return _promotion(test.model_b_version, evidence)
         case "equivalent":
             return f"No winner: on {seen} the versions differ by less than what matters."
-    return _undecided(evidence, ended=ended)
+    return _undecided(test, evidence, ended=ended)
 
 
 def _promotion(version: int, evidence: dict[str, Any]) -> str:
@@ -117,12 +119,15 @@ def _promotion(version: int, evidence: dict[str, Any]) -> str:
     )
 
 
-def _undecided(evidence: dict[str, Any], *, ended: bool) -> str:
+def _undecided(test: ABTest, evidence: dict[str, Any], *, ended: bool) -> str:
     seen, needed = _seen(evidence), evidence["needed"]
     if evidence["n"] == 0 and evidence.get("source") != "observations":
         return "No data: neither version has evaluations on the windows of this test."
     if ended:
         return f"No winner: {seen} were not enough to tell the versions apart."
+    if evidence.get("source") == "observations" and timezone.now() < test.counts_from:
+        since = f"{test.counts_from:%d %B, %H:%M} UTC"
+        return f"Undecided after {seen}: rows decide nothing before {since}."
     if not needed:
         return f"Undecided after {seen}: no end is in sight at the present difference."
     return f"Undecided after {seen}: about {needed:,} more are likely needed."

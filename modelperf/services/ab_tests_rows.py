@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -78,7 +78,7 @@ def weigh(test: ABTest, state: ABRowState, *, ended_at: datetime | None) -> tupl
     fold, rules = RowFold.of_document(state.fold), rules_of(test)
     seen = [(_look(row), row.looked_at) for row in ABLook.objects.filter(test=test)]
     if ended_at is not None:
-        fold, more = look_at_end(fold, rules=rules, counts=ended_at >= _counts_from(test))
+        fold, more = look_at_end(fold, rules=rules, counts=ended_at >= test.counts_from)
         seen += [(look, ended_at) for look in more]
     return evidence(fold, [look for look, _ in seen], rules=rules), seen
 
@@ -91,7 +91,7 @@ def standing(test: ABTest, state: ABRowState) -> Evidence:
 def _folded(test: ABTest, fold: RowFold, rows: Rows) -> tuple[RowFold, Seen]:
     """Fold rows, of which those before the test's minimum duration decide nothing."""
     seen: Seen = []
-    early = int(np.searchsorted(rows.at, _counts_from(test).timestamp()))
+    early = int(np.searchsorted(rows.at, test.counts_from.timestamp()))
     for part, counts in ((slice(0, early), False), (slice(early, None), True)):
         before, at = fold.rows, rows.at[part]
         fold, looks = observe(
@@ -99,10 +99,6 @@ def _folded(test: ABTest, fold: RowFold, rows: Rows) -> tuple[RowFold, Seen]:
         )
         seen += [(look, _moment(at[look.rows - before - 1])) for look in looks]
     return fold, seen
-
-
-def _counts_from(test: ABTest) -> datetime:
-    return test.test_start + timedelta(seconds=test.min_duration_seconds)
 
 
 def _moment(seconds: float) -> datetime:

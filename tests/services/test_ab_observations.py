@@ -346,7 +346,9 @@ def test_nothing_is_decided_before_one_window_has_passed() -> None:
     young = ab_tests.start(**given).test
     assert young.min_duration_seconds == 86400
     assert observe(young, pairs(0, 700)).outcome == "undecided"
-    assert ab_tests.results(test=young).confidence == 0
+    found = ab_tests.results(test=young)
+    assert found.confidence == 0
+    assert f"nothing before {young.counts_from:%d %B, %H:%M} UTC" in found.recommendation
     now = timezone.now()
     ABTest.objects.filter(pk=young.pk).update(test_start=now - timedelta(hours=25))
     ABObservation.objects.update(observed_at=now - timedelta(hours=2))
