@@ -65,8 +65,8 @@ def columns(found: Any, wanted: Sequence[str]) -> dict[str, Column]:
 
 
 def names(found: Any) -> list[str]:
-    """Return the names of a table's columns."""
-    held: list[str] = list(found.schema.names)
+    """Return the names of the columns of a schema, or of what has one."""
+    held: list[str] = list(getattr(found, "schema", found).names)
     if len(set(held)) < len(held):
         raise DataError("Two columns have the same name.")
     return held
@@ -79,7 +79,7 @@ def column(name: str, values: Any) -> Column:
         kind = kind.value_type
         if not is_text(kind):
             values = values.cast(kind)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if is_numeric(kind):
         found = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return np.asarray(found, dtype=np.float64)
     if pa.types.is_null(kind):
@@ -108,10 +108,8 @@ def is_text(kind: Any) -> bool:
 
 def is_profiled(kind: Any) -> bool:
     """Whether columns of an Arrow type can be profiled."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean)
-    return is_text(kind) or any(one(kind) for one in known)
+    held = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return is_numeric(kind) or is_text(held) or bool(pa.types.is_boolean(held))
 
 
 def batches(
@@ -130,3 +128,26 @@ def batches(
                 yield columns(batch, wanted)
     except pa.ArrowException as error:
         raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def outline(path: str) -> tuple[tuple[str, ...], tuple[str, ...], list[int]]:
+    """Return a Parquet file's columns that can be profiled, those with text, and rows by group."""
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            schema = file.schema_arrow
+            fields = [schema.field(name) for name in names(file.schema_arrow)]
+            known = [field for field in fields if is_profiled(field.type)]
+            groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    text = [field.name for field in known if not is_numeric(field.type)]
+    return tuple(field.name for field in known), tuple(text), groups
+
+
+def is_numeric(kind: Any) -> bool:
+    """Whether an Arrow type is of numbers."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
