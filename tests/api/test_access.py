@@ -29,12 +29,13 @@ def addresses(patterns: list[Any] | None = None, before: str = "/") -> list[str]
         if isinstance(pattern, URLResolver):
             found += addresses(pattern.url_patterns, route)
         elif isinstance(pattern, URLPattern) and str(pattern.pattern):
-            found.append(route.replace("<str:id>", NOWHERE).replace("<str:model_type>", "a"))
+            route = route.replace("<str:id>", NOWHERE).replace("<str:machine_id>", NOWHERE)
+            found.append(route.replace("<str:model_type>", "a"))
     return [address for address in found if address.startswith("/api/")]
 
 
 def test_addresses_are_all_there() -> None:
-    assert len(addresses()) == 34
+    assert len(addresses()) == 48
 
 
 @pytest.mark.parametrize("address", [one for one in addresses() if one != "/api/docs"])
@@ -108,6 +109,7 @@ NEEDED = [
     ("POST", f"alerts/{NOWHERE}/resolve", "triage"),
     ("POST", f"alerts/{NOWHERE}/reopen", "triage"),
     ("PUT", "policies/baseline", "admin"),
+    ("PUT", f"policies/baseline/machines/{NOWHERE}", "admin"),
 ]
 
 
