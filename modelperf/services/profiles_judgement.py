@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from modelperf.services.database import stream
 from modelperf.stats.distributions import FeatureVerdict, compare
 from modelperf.stats.fleet import q_values
-from modelperf.stats.profiles import Profile, Reference
+from modelperf.stats.profiles import Profile, Reference, profile_of
 
 MOST_WINDOWS: Final = 16
 MOST_REFERENCE_WINDOWS: Final = 64
@@ -26,6 +26,7 @@ class _Feature(NamedTuple):
     model_id: uuid.UUID
     name: str
     role: str
+    kind: str
     reference: bytes
     reference_id: uuid.UUID
     windows: list[bytes] | None
@@ -35,7 +36,7 @@ class _Feature(NamedTuple):
 
 
 _FEATURES: Final = f"""
-    SELECT r.model_id, r.name, r.role, r.profile, r.id,
+    SELECT r.model_id, r.name, r.role, r.kind, r.profile, r.id,
         latest.profiles, latest.first_start, latest.last_end, own.profiles
     FROM model_feature_references r
     JOIN model_versions v ON v.id = r.model_id
@@ -105,9 +106,10 @@ def _judged(features: Sequence[_Feature]) -> Features:
 
 
 def _verdict(feature: _Feature, n_features: int) -> FeatureVerdict:
+    reference = Reference.from_bytes(feature.reference)
     return compare(
-        Reference.from_bytes(feature.reference),
-        _unpacked(feature.windows),
+        reference,
+        _unpacked(feature.windows) or [profile_of([], reference)],
         n_features=n_features,
         reference_windows=_unpacked(feature.reference_windows),
     )
@@ -121,6 +123,7 @@ def _document(feature: _Feature, verdict: FeatureVerdict, q_value: float | None)
     return {
         "name": feature.name,
         "role": feature.role,
+        "kind": feature.kind,
         "reference_id": feature.reference_id,
         "window_start": feature.first_start,
         "window_end": feature.last_end,
