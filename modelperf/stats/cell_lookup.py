@@ -75,7 +75,7 @@ class CellLookup:
 
     @cached_property
     def _grid(self) -> _Grid:
-        maps = [_even(*np.quantile(self.cuts, [share, 1 - share])) for share in _TRIMMED]
+        maps = [_even(*np.quantile(self.cuts, [share, 1 - share]).tolist()) for share in _TRIMMED]
         for centre in (0.0, float(np.median(self.cuts))):
             distances = np.abs(self.cuts - centre)
             near, far = np.quantile(distances, _NEAR), float(distances.max())
@@ -106,14 +106,13 @@ class CellLookup:
 
 def _even(low: float, high: float) -> Callable[[Floats], NDArray[Any]]:
     """Return the map to bins of equal width."""
-    low, scale = float(low), (_BINS - 2) / max(float(high - low), 1e-290)
+    scale = (_BINS - 1) / max(high - low, 1e-290)
 
     def bins(values: Floats) -> NDArray[Any]:
-        place = values - low
+        place = np.maximum(values, low)
+        np.minimum(place, high, out=place)
+        place -= low
         place *= scale
-        place += 1.0
-        np.maximum(place, 0.0, out=place)
-        np.minimum(place, _BINS - 1.0, out=place)
         return place.astype(np.int64)
 
     return bins

@@ -20,7 +20,7 @@ from modelperf.stats.packing import Packer, Unpacker, numbers, varints
 MOST_CELLS = 2048
 _SHORT_BITS = np.uint64(24)  # left off a cut between values, of whose digits 28 bits remain
 _SHORTENED = np.uint64((1 << 24) - 1)
-MOST_SINGLE = 0.01  # share of values that occur once, up to which new values are unusual
+_MOST_SINGLE = 0.01  # share of values that occur once, up to which values have no neighbours
 _HALVINGS = 8
 _BEYOND = 24
 _BISECTIONS = 40
@@ -161,7 +161,7 @@ def cut_points(values: Floats, counts: NDArray[Any], most: int = MOST_CELLS) -> 
     if 2 * values.size < most:
         cuts = np.unique(np.stack([values, np.nextafter(values, np.inf)]))
         once = np.count_nonzero(counts == 1)
-        return cuts if once <= MOST_SINGLE * counts.sum() else _refined(cuts, values, most)
+        return cuts if once <= _MOST_SINGLE * counts.sum() else _refined(cuts, values, most)
     return _refined(_quantiles(values, counts, most * 15 // 16), values, most)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelperf.stats import distances
-from modelperf.stats.cells import MOST_SINGLE, FeatureKind
+from modelperf.stats.cells import FeatureKind
 from modelperf.stats.feature_verdicts import FeatureStatus, FeatureTest, FeatureVerdict, Histogram
 from modelperf.stats.histograms import bars as bars_of
 from modelperf.stats.histograms import histogram
@@ -92,9 +92,10 @@ def compare(
 
         - its distribution: smooth test, with reference windows Hotelling's T² (numbers), or
           chi-square (categories), where D is at least .05;
-        - values that the reference does not have, where nearly all of its values repeat, by the
-          exact test of two shares, the reference's share being that of its values that occur once
-          (Good 1953, Biometrika 40, 237-264), where D is at least .05;
+        - values that the reference does not have, where each of its values has a cell or a
+          category, by the exact test of two shares; without a change they are about as frequent
+          as values that occur once in the reference (Good 1953, Biometrika 40, 237-264). D must be
+          at least .05 here too;
         - the share of missing values, by the exact test of two shares, with reference windows also
           against its spread over them, where it changes by at least .01.
 
@@ -108,6 +109,8 @@ def compare(
     """
     if n_features < 1:
         raise ValueError("at least one feature is judged")
+    if not windows:
+        raise ValueError("at least one window is judged")
     if any(part.reference_digest != reference.digest for part in [*windows, *reference_windows]):
         raise ValueError("a profile was counted in the cells of another reference")
     alpha = ALPHA / (len(MERGED) * n_features)
@@ -150,17 +153,28 @@ def _distribution_tests(reference: Reference, current: Profile, spread: _Spread)
     matters = (_distance(reference, current) or 0.0) >= SMALLEST_DISTANCE
     own, now = _grouped(reference, reference.profile), _grouped(reference, current)
     if reference.kind is FeatureKind.CATEGORICAL:
-        if outcome := chi_square_test(own, now, spread.counts):
+        known = slice(-1 if reference.cells.exact else None)  # new categories have their own test
+        if outcome := chi_square_test(own[known], now[known], [c[known] for c in spread.counts]):
             yield FeatureTest.CHI_SQUARE, outcome, matters
     elif outcome := hotelling_test(own, spread.counts, now):
         yield FeatureTest.HOTELLING, outcome, matters
     elif outcome := smooth_test(own, now):
         yield FeatureTest.SMOOTH, outcome, matters
-    once = int(np.count_nonzero(reference.profile.counts == 1))
-    if reference.cells.exact and once <= MOST_SINGLE * reference.n:
+    if reference.cells.exact:
         new = current.other + int(current.counts[reference.profile.counts == 0].sum())
-        p = share_test(once, reference.n, new, current.n)
+        p = share_test(_unseen(reference), reference.n, new, current.n)
         yield FeatureTest.NEW_VALUES, Outcome(new / current.n, (), p), matters
+
+
+def _unseen(reference: Reference) -> int:
+    """Return how many of as many values may be new without a change, at most.
+
+    About as many as occur once in the reference (Good 1953); those that occur twice give the
+    variance of that.
+    """
+    counts = reference.profile.counts
+    once, twice = np.count_nonzero(counts == 1), np.count_nonzero(counts == 2)
+    return min(int(once + 2 * twice), reference.n)
 
 
 def _missing_test(reference: Reference, current: Profile, spread: _Spread) -> _Tests:

@@ -13,13 +13,15 @@ import numpy as np
 LONGEST = 48  # bytes of UTF-8
 MOST_CATEGORIES = 200
 MOST_NEW = 100
+_CLEAR = 4.0  # standard deviations of a count
 _KEPT = 29  # bytes of a longer label, before the digest that keeps it apart from its like
 
 
 def label(value: Any) -> str:
-    """Return the label of a category: text as it is, booleans as in JSON, whole numbers without a point.
+    """Return the label of a category: text as it is, booleans as in JSON, numbers as written.
 
-    More than 48 bytes of UTF-8 are cut to their first 29, an ellipsis and 16 digits of a digest.
+    Whole numbers have no point, be they integers or floats. More than 48 bytes of UTF-8 are cut to
+    their first 29, an ellipsis and 16 digits of a digest.
     """
     if isinstance(value, str):
         text = value
@@ -66,8 +68,17 @@ def add_labels(counts: Mapping[Any, int]) -> tuple[Counter[str], int]:
 
 
 def top(counts: Mapping[str, int], most: int = MOST_CATEGORIES) -> tuple[str, ...]:
-    """Return the most frequent labels, ties by their digest."""
-    return tuple(sorted(counts, key=lambda name: (-counts[name], digest(name)))[:most])
+    """Return the most frequent labels, ties by their digest.
+
+    Where there are more, only those clearly more frequent than the first that is left out: labels
+    that came to the top by chance would seem to become rarer ever after.
+    """
+    order = sorted(counts, key=lambda name: (-counts[name], digest(name)))
+    if len(order) <= most:
+        return tuple(order)
+    left_out = counts[order[most]]
+    enough = left_out + _CLEAR * left_out**0.5
+    return tuple(name for name in order[:most] if counts[name] >= enough)
 
 
 def sample(counts: Mapping[str, int], most: int = MOST_NEW) -> dict[str, int]:

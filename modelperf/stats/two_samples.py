@@ -175,6 +175,8 @@ def chi_square_test(
     -----
     Rao & Scott (1981), Journal of the American Statistical Association 76, 221-230.
     """
+    if not reference.sum() or not current.sum():
+        return None
     groups = _groups(reference, current)
     if len(groups) < 2:
         return None
