@@ -9,10 +9,11 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import linalg, stats
 
 from benchmarks import statistics_outlook
 from modelperf.stats.outlook import Outlook, OutlookStatus, outlook
+from modelperf.stats.robust_line import fit_lines
 from modelperf.stats.trend import finite, trend
 
 DAYS = np.arange(40.0)
@@ -117,6 +118,52 @@ def test_a_slope_that_is_not_sure_gives_an_interval_without_an_end() -> None:
     assert told.status == "crosses"
     assert told.earliest is not None
     assert told.latest is None
+
+
+def test_a_band_that_leaves_the_limit_only_to_come_back_gives_no_end() -> None:
+    found = trend(DAYS, 5 + WHITE)
+    assert found.rate is not None
+    assert found.high is not None
+    reach = found.high - found.rate
+    values = 5 + (0.97 * reach - found.rate) * DAYS + WHITE  # all but sure to rise
+    limits = np.linspace(4.0, 7.0, 600)
+    told = [outlook(DAYS, values, limit=limit) for limit in limits]
+    nearest = next(one for one in told if one.status == "crosses")
+    assert nearest.crosses_at == nearest.earliest == DAYS[-1]
+    assert [one.latest for one in told] == [None] * 600
+
+
+def test_correlation_of_level_and_slope_is_that_of_generalised_least_squares() -> None:
+    rng = np.random.default_rng(3)
+    days = np.cumsum(np.where(DAYS < 10, 9.0, 1.0))
+    values = np.convolve(rng.standard_normal(60), 0.6 ** np.arange(20), "same")[:40]
+    lines = fit_lines(days[None], values[None], np.ones((1, 40), bool))
+    assert lines.phi[0] > 0.3
+    assert lines.middle[0] == pytest.approx(days.mean())
+    errors = linalg.toeplitz(lines.phi[0] ** np.arange(40))
+    line = sm.GLS(values, sm.add_constant(days - days.mean()), sigma=errors).fit()
+    cov = line.cov_params()
+    expected = cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1])
+    assert abs(expected) > 0.01
+    assert lines.correlation[0] == pytest.approx(expected)
+
+
+def test_the_band_takes_irregular_days_and_autocorrelation_into_account() -> None:
+    rng = np.random.default_rng(3)
+    days = np.cumsum(np.where(DAYS < 10, 9.0, 1.0))
+    values = np.convolve(rng.standard_normal(60), 0.6 ** np.arange(20), "same")[:40] + days
+    lines = fit_lines(days[None], values[None], np.ones((1, 40), bool))
+    slope, level = lines.slope[0], lines.level[0]
+    told = outlook(days, values, limit=150.0)
+    assert told.earliest is not None
+    after = told.earliest - days.mean()
+    variance = (
+        lines.level_error[0] ** 2
+        + 2 * after * lines.correlation[0] * lines.level_error[0] * lines.slope_error[0]
+        + (after * lines.slope_error[0]) ** 2
+    )
+    width = stats.t.ppf(0.975, lines.df[0]) * np.sqrt(variance)
+    assert level + slope * after + width == pytest.approx(150.0, abs=1e-6)
 
 
 def test_it_may_cross_within_a_year_where_the_line_does_not() -> None:
