@@ -101,7 +101,7 @@ def test_the_corrected_index_is_zero_in_the_mean() -> None:
 
 def test_categories_by_scipys_contingency_table() -> None:
     own, after = [500, 300, 200], [90, 60, 50]
-    seen = judged(own, after)
+    seen = judged(np.repeat(["a", "b", "c"], own), np.repeat(["a", "b", "c"], after))
     table = stats.chi2_contingency([own, after], correction=False)
     assert (seen.test, seen.df) == (FeatureTest.CHI_SQUARE, (2,))
     assert seen.statistic == pytest.approx(table.statistic)
