@@ -69,7 +69,7 @@ def _record(evaluation: Evaluation, by: str, machine_ids: Machines) -> Recorded:
         raise InvalidError(found[0].msg, found)
     now = timezone.now()
     row = build(evaluation, subject=subject, by=by, now=now)
-    position = read_position(subject, now=now)
+    position = read_position(subject.model_id, now=now)
     is_newest = position.newest is None or row.rank > position.newest.rank
     if is_newest and position.is_due(row.rank, now):
         judged = judge_appended(position, row)
@@ -108,7 +108,7 @@ def _append(row: Row, judged: Judged, now: datetime) -> Recorded:
 def _insert(subject: Subject, row: Row, now: datetime) -> Recorded:
     """Store a late, repeated or corrected evaluation and judge its version anew."""
     stored = metrics_batch.store_one(row, subject)
-    position = read_position(subject, now=now)
+    position = read_position(subject.model_id, now=now)
     verdict = current_verdict(position)
     if stored.status == "unchanged" and verdict is not None:
         return _answer(*stored, verdict)
@@ -165,7 +165,7 @@ def _record_batch(
         stored = metrics_batch.store(evaluations, about, by=by, now=now)
     if not judge:
         return [Recorded(*one) for _, one in stored]
-    verdicts = drift_following.settle(read_positions(subjects.values(), now=now), now=now)
+    verdicts = drift_following.settle(read_positions(subjects, now=now), now=now)
     return [_answer(*one, verdicts[row.model_id]) for row, one in stored]
 
 
@@ -211,7 +211,7 @@ def delete(*, metrics: Iterable[ModelPerformanceMetric], by: str) -> int:
         first[subject] = min(rank, first.get(subject, rank))
     metrics_store.mark_stale(first)
     now = timezone.now()
-    drift_following.settle(read_positions(subjects.values(), now=now), now=now)
+    drift_following.settle(read_positions(subjects, now=now), now=now)
     return len(doomed)
 
 

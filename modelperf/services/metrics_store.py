@@ -44,7 +44,7 @@ TYPES: Final = (
 _JSON_COLUMNS: Final = (Row._fields.index("metrics"), Row._fields.index("metadata"))
 _JSONB_VERSION: Final = b"\x01"
 
-_SUBJECT_COLUMNS: Final = """
+SUBJECT_COLUMNS: Final = """
     v.id, v.machine_id, v.model_type, v.model_version, v.is_active,
     m.name, m.is_active, m.data_interval_seconds
 """
@@ -54,7 +54,7 @@ def subjects(model_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Subject]:
     """Return the model versions by id, with their machines; unknown ids are absent."""
     found = execute(
         f"""
-        SELECT {_SUBJECT_COLUMNS}, d.last_evaluation_end, d.last_evaluation_start
+        SELECT {SUBJECT_COLUMNS}, d.last_evaluation_end, d.last_evaluation_start
         FROM model_versions v
         JOIN machines m ON m.id = v.machine_id
         LEFT JOIN model_drift_states d ON d.model_id = v.id AND NOT d.is_stale
@@ -70,7 +70,7 @@ def lock_subject(model_id: uuid.UUID) -> Subject | None:
     """Lock the series of a model version and return the version, or None if it is unknown."""
     found = execute(
         f"""
-        SELECT s.check_id, {_SUBJECT_COLUMNS}
+        SELECT s.check_id, {SUBJECT_COLUMNS}
         FROM model_versions v
         JOIN machines m ON m.id = v.machine_id
         JOIN model_series s ON s.machine_id = v.machine_id AND s.model_type = v.model_type
@@ -304,20 +304,24 @@ def write_verdicts(
     """Write (metric id, machine id, detected, score, threshold) to the rows and latest rows."""
     if not verdicts:
         return
-    columns = _columns(verdicts)
-    for table in (TABLE, LATEST):
-        execute(
-            f"""
-            UPDATE {table} AS e SET drift_detected = judged.detected,
-                drift_score = judged.score, drift_threshold = judged.threshold
-            FROM unnest(%b::uuid[], %b::uuid[], %b::bool[], %b::float8[], %b::float8[])
-                AS judged (id, machine_id, detected, score, threshold)
-            WHERE e.id = judged.id AND e.machine_id = judged.machine_id
-                AND (e.drift_detected, e.drift_score, e.drift_threshold)
-                    IS DISTINCT FROM (judged.detected, judged.score, judged.threshold)
-            """,
-            columns,
-        )
+    execute(_WRITE_VERDICTS, _columns(verdicts))
+
+
+_VERDICT_WRITTEN: Final = """
+    UPDATE {table} AS e SET drift_detected = judged.detected,
+        drift_score = judged.score, drift_threshold = judged.threshold
+    FROM judged
+    WHERE e.id = judged.id AND e.machine_id = judged.machine_id
+        AND (e.drift_detected, e.drift_score, e.drift_threshold)
+            IS DISTINCT FROM (judged.detected, judged.score, judged.threshold)
+"""
+_WRITE_VERDICTS: Final = f"""
+    WITH judged AS (
+        SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::bool[], %b::float8[], %b::float8[])
+            AS judged (id, machine_id, detected, score, threshold)
+    ), rows AS ({_VERDICT_WRITTEN.format(table=TABLE)})
+    {_VERDICT_WRITTEN.format(table=LATEST)}
+"""
 
 
 def delete(ids: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
