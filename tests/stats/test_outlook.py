@@ -127,7 +127,7 @@ def test_a_band_that_leaves_the_limit_only_to_come_back_gives_no_end() -> None:
     reach = found.high - found.rate
     values = 5 + (0.97 * reach - found.rate) * DAYS + WHITE  # all but sure to rise
     limits = np.linspace(4.0, 7.0, 600)
-    told = [outlook(DAYS, values, limit=limit) for limit in limits]
+    told = [outlook(DAYS, values, limit=limit, horizon=5.0) for limit in limits]
     nearest = next(one for one in told if one.status == "crosses")
     assert nearest.crosses_at == nearest.earliest == DAYS[-1]
     assert [one.latest for one in told] == [None] * 600
