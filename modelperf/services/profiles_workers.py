@@ -93,7 +93,7 @@ def _on_cluster(
     with client:
         shared = client.scatter([given], broadcast=True)[0]
         futures = {client.submit(work, piece, shared, pure=False): piece for piece in pieces}
-        finished = distributed.as_completed(list(futures))
+        finished = distributed.as_completed(list(futures), loop=client.loop)
         for future in finished:
             piece = futures.pop(future)
             yield piece, _result(future)
