@@ -134,6 +134,24 @@ def _message(subject: Subject, metric: str, condition: dict[str, Any]) -> str:
     )
 
 
+def outlier_window(subject: Subject, verdict: dict[str, Any], *, newest_end: datetime) -> Wanted:
+    """Return the alert of a newest evaluation that alone lies far off, where a policy wants it."""
+    alert_type, metric = Alert.Type.PERFORMANCE_DEGRADATION.value, verdict["metric"]
+    label = METRIC_LABELS.get(metric, metric)
+    return Wanted(
+        condition_key=condition_key(subject, alert_type, metric),
+        alert_type=alert_type,
+        severity=Alert.Severity.WARNING.value,
+        message=f"{_place(subject)}: {label} of the window that ended {_day(newest_end)} alone lies"
+        " far off.",
+        occurrences=1,
+        current=None,
+        threshold=None,
+        baseline=verdict["baseline"],
+        details={"rule": "outlier", "metric": metric, "changed_at": _moment(newest_end)},
+    )
+
+
 def missing_evaluations(
     subject: Subject, *, newest_end: datetime, due_at: datetime, cadence: timedelta
 ) -> Wanted:

@@ -126,8 +126,8 @@ def _decide(one: Followed, cut_off: Callable[[Followed], float], changes: Change
     limit = cut_off(one) if _has_change_point(one.verdict) else 0.0
     every = wanted_alerts(one.subject, one.verdict, cut_off=1.0)
     earned = wanted_alerts(one.subject, one.verdict, cut_off=limit)
-    kept = {**(earned if one.replayed else every), **one.seen}
-    changes.wanted |= {key: (wanted, one.subject) for key, wanted in {**every, **one.seen}.items()}
+    kept = {**one.seen, **(earned if one.replayed else every)}
+    changes.wanted |= {key: (wanted, one.subject) for key, wanted in {**one.seen, **every}.items()}
     for key, wanted in kept.items():
         if key in unresolved:
             changes.kept[key] = (unresolved[key], wanted, one.subject)

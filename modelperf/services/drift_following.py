@@ -10,7 +10,12 @@ from typing import Any, Final
 
 from modelperf.models import Alert
 from modelperf.services import alerts_following, drift_store
-from modelperf.services.alerts_conditions import Wanted, drifted_features, missing_evaluations
+from modelperf.services.alerts_conditions import (
+    Wanted,
+    drifted_features,
+    missing_evaluations,
+    outlier_window,
+)
 from modelperf.services.alerts_following import Changes, Followed
 from modelperf.services.database import execute
 from modelperf.services.drift_judgement import (
@@ -102,6 +107,8 @@ def followed_with(one: Judged, *, missing: Wanted | None, features: Features) ->
     """Return a series as its alerts follow, with what else was seen of it."""
     moved = [feature for feature in features if feature["status"] == "drifted"]
     seen = [missing] if missing else []
+    if one.position.policy.alert_on_outlier and one.verdict["outlier_window"] and one.rank:
+        seen.append(outlier_window(one.position.subject, one.verdict, newest_end=one.rank[0]))
     if moved:
         seen.append(drifted_features(one.position.subject, moved))
     return Followed(

@@ -22,7 +22,9 @@ from modelperf.services.drift_rules import rules_document
 from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Rank, Row
 from modelperf.stats.fleet_fold import Series, judge_fleet
 from modelperf.stats.results import Condition, FoldState, Rules, Verdict
+from modelperf.stats.season import judged_values
 
+DAY: Final = 86_400.0
 CHUNK: Final = 512  # histories in memory at a time: 400 evaluations each are 10 MB
 NOT_JUDGED: dict[str, Any] = {
     "status": "insufficient_data",
@@ -116,6 +118,8 @@ def judge_appended(position: Position, row: Row) -> Judged | None:
     rules = position.policy.rules(metric) if metric else None
     if metric is None or rules is None or not (fresh or _is_good(state, metric, rules)):
         return None
+    if rules.season_period_days is not None:  # which is fitted to all there is
+        return None
     plan = _Plan(position, row.rank, metric, rules, None if fresh else state, n_new=1)
     value = msgspec.json.decode(row.metrics).get(metric)
     history = (EMPTY if fresh else position.context).appended(row, value)
@@ -153,25 +157,22 @@ def standing(positions: Sequence[Position]) -> Iterator[Judged]:
         for one in positions
         if one.state is not None and one.state.fold.incident is None and not one.state.fold.crossing
     ]
-    wanted = [
-        Wanted(
-            one.subject,
-            state.metric,
-            state.fold.n_seen - state.fold.needs_from,
-            state.fold.n_seen,
-            state.last,
-        )
-        for one, state in known
-    ]
-    for number, history in read_histories(wanted):
+    for number, history in read_histories([_looked_at(*one) for one in known]):
         position, state = known[number]
         rules = position.policy.rules(state.metric)
         if rules is None:
             raise AssertionError("a verdict that holds was judged by rules")
-        folded = Folded(
-            state.metric, rules, history, state.fold, state.fold, np.empty(0), np.empty(0, bool)
-        )
+        before = state.fold if rules.season_period_days is None else FoldState()
+        nothing = np.empty(0), np.empty(0, bool)
+        folded = Folded(state.metric, rules, history, before, state.fold, *nothing)
         yield Judged(position, state.last, state.verdict, False, folded, is_new=False)
+
+
+def _looked_at(position: Position, state: State) -> Wanted:
+    """Return what a state was judged on: its window, or all where a season was fitted."""
+    has_season = state.rules.get("season_period_days") is not None
+    limit = None if has_season else state.fold.n_seen - state.fold.needs_from
+    return Wanted(position.subject, state.metric, limit, state.fold.n_seen, state.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,11 @@ class _Reported:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How a version is judged: by which rules, and from which state on (None: from the start)."""
+    """How a version is judged: by which rules, and from which state on (None: from the start).
+
+    `replayed` says that what had been judged already no longer is what is stored, or was judged by
+    other rules; a season is fitted anew with every evaluation and is none of that.
+    """
 
     position: Position
     rank: Rank
@@ -192,11 +197,7 @@ class _Plan:
     rules: Rules
     state: State | None
     n_new: int
-
-    @property
-    def replayed(self) -> bool:
-        """Whether what had been judged already is judged again."""
-        return self.state is None and self.position.state is not None
+    replayed: bool = False
 
     def wanted(self) -> Wanted:
         """Return which evaluations that takes."""
@@ -215,9 +216,16 @@ def _plan(position: Position, reported: _Reported) -> _Plan | None:
     rules = position.policy.rules(metric) if metric else None
     if newest is None or metric is None or rules is None:
         return None
-    if state is None or not _is_good(state, metric, rules) or _starts_over(position):
-        return _Plan(position, newest.rank, metric, rules, None, reported.n)
-    return _Plan(position, newest.rank, metric, rules, state, reported.n)
+    is_good = state is not None and _is_good(state, metric, rules) and not _starts_over(position)
+    return _Plan(
+        position,
+        newest.rank,
+        metric,
+        rules,
+        state=state if is_good and rules.season_period_days is None else None,
+        n_new=reported.n,
+        replayed=state is not None and not is_good,
+    )
 
 
 def _is_good(state: State, metric: str, rules: Rules) -> bool:
@@ -289,7 +297,13 @@ def _not_judged(position: Position, reported: _Reported) -> Judged:
 def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator[Judged]:
     known = list(found)
     series = [
-        Series(history.values, history.counts, plan.rules, _fold(plan), history.offset)
+        Series(
+            judged_values(history.values, history.counts, history.ends / DAY, plan.rules),
+            history.counts,
+            plan.rules,
+            _fold(plan),
+            history.offset,
+        )
         for plan, history in known
     ]
     for (plan, history), judgement in zip(known, judge_fleet(series, workers=workers), strict=True):

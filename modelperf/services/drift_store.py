@@ -248,9 +248,12 @@ def state_before(folded: Folded) -> FoldState:
     """Return the state before the newest evaluation, from which the verdict follows.
 
     Where nothing was or is wrong that is the state after it, one evaluation earlier; otherwise
-    the evaluations before it are folded once more.
+    the evaluations before it are folded once more. With a season it is the very first state: each
+    evaluation moves the season, and all are judged again.
     """
     end, before = folded.after, folded.before
+    if folded.rules.season_period_days is not None:
+        return before
     was_wrong = bool(folded.detected[-2:].any()) or _is_wrong(before)
     if not was_wrong and not _is_wrong(end):
         return replace(end, n_seen=end.n_seen - 1, needs_from=min(end.needs_from, end.n_seen - 1))

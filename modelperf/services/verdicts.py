@@ -14,7 +14,7 @@ from modelperf.models import StoredVerdict
 from modelperf.services import drift_store
 from modelperf.services.database import execute
 from modelperf.services.drift_history import History
-from modelperf.services.drift_judgement import Dates, verdict_document
+from modelperf.services.drift_judgement import DAY, Dates, verdict_document
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.stats.explanation import explain as explain_numbers
 from modelperf.stats.explanation import rules_from_document
@@ -69,6 +69,7 @@ def explain(*, verdict: StoredVerdict) -> Explained:
         rules=rules_from_document(verdict.rules),
         fold=FoldState.from_document(verdict.fold),
         first_position=verdict.first_position,
+        times_days=(history.ends / DAY).tolist(),
     )
     again = verdict_document(found.verdict, verdict.metric, Dates(history, verdict.verdict))
     document["numbers"] = {

@@ -13,6 +13,7 @@ from modelperf.stats.change_point import standardise
 from modelperf.stats.fold import judge
 from modelperf.stats.orientation import orient
 from modelperf.stats.results import FoldState, MetricKind, Rules, Verdict
+from modelperf.stats.season import judged_values
 from modelperf.stats.tails import z_from_t
 
 Floats = NDArray[np.float64]
@@ -59,6 +60,7 @@ def recompute(
     rules: Rules,
     fold: FoldState,
     first_position: int,
+    times_days: Sequence[float] = (),
 ) -> Verdict:
     """Return the verdict that follows from stored inputs.
 
@@ -74,6 +76,8 @@ def recompute(
         The state before the last evaluation.
     first_position : int
         Absolute position of the first value.
+    times_days : sequence of float, length (evaluations,)
+        Ends of the windows in days; needed where the rules name a season.
 
     Returns
     -------
@@ -85,9 +89,8 @@ def recompute(
     ValueError
         If the values do not reach from what the state needs to what it has seen.
     """
-    return judge(
-        _numbers(values), sample_counts, rules=rules, state=fold, offset=first_position
-    ).verdict
+    y = judged_values(_numbers(values), sample_counts, times_days, rules)
+    return judge(y, sample_counts, rules=rules, state=fold, offset=first_position).verdict
 
 
 def explain(
@@ -97,9 +100,11 @@ def explain(
     rules: Rules,
     fold: FoldState,
     first_position: int,
+    times_days: Sequence[float] = (),
 ) -> Explanation:
     """Walk through the numbers behind a verdict; arguments and errors as in `recompute`."""
-    y, counts = _numbers(values), np.asarray(sample_counts, float)
+    counts = np.asarray(sample_counts, float)
+    y = judged_values(_numbers(values), counts, times_days, rules)
     judgement = judge(y, counts, rules=rules, state=fold, offset=first_position)
     used = np.flatnonzero(_retained(y, first_position, judgement.state))[-rules.window :]
     filled = {name: np.full(len(y), np.nan) for name in ("oriented", "weight", "x", "statistic")}

@@ -63,6 +63,11 @@ class Rules:
         is better, and by the absolute value for ``TARGET_ZERO``.
     limit_hits, limit_windows : int
         The limit holds where ``limit_hits`` of the last ``limit_windows`` evaluations cross it.
+    season_period_days : float or None
+        Length of a season that is taken out of the values before they are judged
+        (`season.values_without_season`); None for none. `fold.judge` takes them without it.
+    season_harmonics : int
+        Pairs of sine and cosine of the season.
 
     Raises
     ------
@@ -80,6 +85,8 @@ class Rules:
     clear_limit: float | None = None
     limit_hits: int = 2
     limit_windows: int = 3
+    season_period_days: float | None = None
+    season_harmonics: int = 2
 
     def __post_init__(self) -> None:
         if self.min_evaluations < 15:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelperf.stats.change_point import standardise
 from modelperf.stats.fleet import FEWEST_AFTER, FEWEST_BEFORE
 from modelperf.stats.orientation import metric_value, orient
-from modelperf.stats.results import MetricKind
+from modelperf.stats.results import MetricKind, Rules
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
@@ -83,6 +83,34 @@ def removed(
     taken = np.empty_like(y)
     np.put_along_axis(taken, order, _taken(packed, waves), axis=1)
     return np.asarray(y - taken)
+
+
+def judged_values(
+    values: ArrayLike, sample_counts: ArrayLike, times_days: ArrayLike, rules: Rules
+) -> Floats:
+    """Return what `fold.judge` is to judge: the values, without their season where rules name one.
+
+    Parameters
+    ----------
+    values, sample_counts, times_days : array_like, shape (evaluations,)
+        As in `values_without_season`, the whole history where there is a season.
+    rules : Rules
+        The rules.
+
+    Returns
+    -------
+    ndarray of float64, shape (evaluations,)
+    """
+    if rules.season_period_days is None:
+        return np.asarray(values, float)
+    return values_without_season(
+        values,
+        sample_counts,
+        times_days,
+        kind=rules.kind,
+        period_days=rules.season_period_days,
+        harmonics=rules.season_harmonics,
+    )
 
 
 def values_without_season(

@@ -8,7 +8,7 @@ import uuid
 import numpy as np
 import pytest
 
-from modelperf.models import ModelPerformanceMetric, ModelVersion, StoredVerdict
+from modelperf.models import Alert, ModelPerformanceMetric, ModelVersion, StoredVerdict
 from modelperf.services import checks, drift, metrics, policies, verdicts
 from modelperf.services.verdicts import Explained
 from modelperf.stats.explanation import recompute, rules_from_document
@@ -185,3 +185,37 @@ def test_why_there_is_no_alert_is_told(model: ModelVersion) -> None:
     assert stored.alert["cut_off"] == pytest.approx(0.05 / 2)
     assert 0 < stored.alert["q_value"] <= 1
     assert uuid.UUID(found.document["inputs"]["ids"][0])
+
+
+def test_a_season_of_the_policy_is_taken_out_and_reproduced(model: ModelVersion) -> None:
+    season = 0.3 * np.sin(2 * np.pi * np.arange(120) / 30)
+    noise = np.random.default_rng(3).normal(0, 0.05, 120)
+    values = [round(float(value), 6) for value in np.exp(noise + season)]
+    policies.set_policy(
+        model_type="baseline", values={"season": {"period_days": 30, "harmonics": 1}}, by="a"
+    )
+    for sent in series(model, values)[:90]:
+        recorded = metrics.record(evaluation=sent, by="a")
+    assert recorded.verdict is not None
+    assert recorded.verdict["status"] == "stable"
+    worse = [*values[:90], *(round(1.4 * value, 6) for value in values[90:])]
+    metrics.record_batch(evaluations=series(model, worse)[90:], by="a")
+    checks.run(by="a")
+    stored, found = explained(model)
+    assert stored.status == "degraded"
+    assert stored.verdict["change_index"] == pytest.approx(90, abs=3)
+    assert found.is_reproduced
+
+
+def test_a_lone_outlier_alerts_where_the_policy_asks_for_it(model: ModelVersion) -> None:
+    values = [*noisy(4, 50), 2.6]
+    metrics.record_batch(evaluations=series(model, values[:-1]), by="a", judge=True)
+    recorded = metrics.record(evaluation=series(model, values)[-1], by="a")
+    assert recorded.verdict is not None
+    assert recorded.verdict["outlier_window"]
+    assert not Alert.objects.exists()
+    policies.set_policy(model_type="baseline", values={"alert_on_outlier": True}, by="a")
+    checks.run(by="a")
+    assert Alert.objects.unresolved().get().alert_details["rule"] == "outlier"
+    metrics.record(evaluation=evaluation(model, 51), by="a")
+    assert not Alert.objects.unresolved().exists()
