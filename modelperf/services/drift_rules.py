@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
-from modelperf.services.policies import PolicyValues
 from modelperf.stats.results import Rules
-
-__all__ = ["FALSE_DISCOVERY_RATE", "PolicyValues", "rules_document"]
-
-FALSE_DISCOVERY_RATE: Final = PolicyValues().q
 
 
 @lru_cache(maxsize=1024)
