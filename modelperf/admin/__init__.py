@@ -12,6 +12,7 @@ from modelperf.admin.access import ApiKeyAdmin
 from modelperf.admin.alerts import AlertAdmin
 from modelperf.admin.metrics import EvaluationAdmin
 from modelperf.admin.policies import PolicyAdmin, PolicyEventAdmin
+from modelperf.admin.profiles import FeatureReferenceAdmin, WindowProfileAdmin
 from modelperf.admin.registry import MachineAdmin, ModelVersionAdmin
 from modelperf.admin.training import TrainingRunAdmin
 
@@ -27,9 +28,11 @@ __all__ = [
     "AlertAdmin",
     "ApiKeyAdmin",
     "EvaluationAdmin",
+    "FeatureReferenceAdmin",
     "MachineAdmin",
     "ModelVersionAdmin",
     "PolicyAdmin",
     "PolicyEventAdmin",
     "TrainingRunAdmin",
+    "WindowProfileAdmin",
 ]
