@@ -210,7 +210,7 @@ def write(path: Path, rows: int, group: int = 500_000) -> None:
 
 
 def profile_apart(path: Path) -> None:
-    """Make references of a file in two passes, profile it, and print times of the processor and peak memory."""
+    """Make references of a file in two passes, profile it, and print processor times and memory."""
     from modelperf.services import profiles_workers as work
 
     pieces, workers = work.cut([path]), work.Workers()

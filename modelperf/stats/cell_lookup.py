@@ -17,6 +17,7 @@ Cells = NDArray[np.int64]
 _BINS = 1 << 15
 _STEP, _SEARCH = 3.0, 70.0  # nanoseconds of one comparison and of a binary search, about
 _DEEPEST = 4
+_GOOD = 1.2 * _STEP  # a better grid is not worth looking for
 _ALONE = 0.1  # share of the values that a single value with a cell of its own may take
 _NEAR = (0.02, 0.25)  # shares of the cuts about the centre of a growing grid
 _TRIMMED = (0.0, 0.02, 0.1)  # shares of the cuts outside an even grid, at each end
@@ -80,8 +81,12 @@ class CellLookup:
             distances = np.abs(self.cuts - centre)
             near, far = np.quantile(distances, _NEAR), float(distances.max())
             maps += [_growing(centre, width, far) for width in near.tolist() if width > 0]
-        grids = (self._measured(bins, steps) for bins in maps for steps in range(1, _DEEPEST + 1))
-        return min(grids, key=lambda grid: grid.cost)
+        best = self._measured(maps[0])
+        for bins in maps[1:]:
+            if best.cost <= _GOOD:
+                break
+            best = min(best, self._measured(bins), key=lambda grid: grid.cost)
+        return best
 
     @cached_property
     def _frequency(self) -> Floats:
@@ -90,17 +95,21 @@ class CellLookup:
         weight = np.where(alone, 1 + self.cuts.size * _ALONE, 1.0)
         return np.asarray(weight / weight.sum())
 
-    def _measured(self, bins: Callable[[Floats], NDArray[Any]], steps: int) -> _Grid:
+    def _measured(self, bins: Callable[[Floats], NDArray[Any]]) -> _Grid:
         places = bins(self.cuts)
         inside = np.bincount(places, minlength=_BINS)
-        crowded = inside > steps
-        searched = self._frequency[crowded.take(places)].sum()
+        beside = inside[places]
+        costs = [
+            steps * _STEP + float(self._frequency[beside > steps].sum()) * _SEARCH
+            for steps in range(1, _DEEPEST + 1)
+        ]
+        steps = int(np.argmin(costs)) + 1
         return _Grid(
             bins=bins,
             first=np.cumsum(inside) - inside,
             steps=steps,
-            crowded=crowded,
-            cost=float(steps * _STEP + searched * _SEARCH),
+            crowded=inside > steps,
+            cost=costs[steps - 1],
         )
 
 
