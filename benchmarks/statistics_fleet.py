@@ -1,7 +1,7 @@
 """The false alarms of a whole fleet, what machines have in common, and declared seasons."""
 
 from collections.abc import Callable
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -305,7 +305,7 @@ def _fall_beside_season(n_series: int, length: int, days: float, every: int, *, 
 
 
 def speed(*, full: bool) -> list[Row]:
-    """Time the split of a large fleet and its cut-off, once each, on one core."""
+    """Time the split of a large fleet and its cut-off: processor time, the best of three."""
     rng = np.random.default_rng(25)
     y, p = rng.normal(size=(10_000, LENGTH)), rng.uniform(size=100_000)
     found = []
@@ -314,11 +314,15 @@ def speed(*, full: bool) -> list[Row]:
         ("cut-off of 100,000 series", 0.1, lambda: cut_off(p)),
     )
     for name, target, call in calls:
-        start = perf_counter()
-        call()
-        took = perf_counter() - start
+        took = min(_processor_time(call) for _ in range(3))
         met = took <= target or not full
         found.append(
             Row(name=f"speed: {name}", target=f"<= {target:g} s", measured=f"{took:.2f} s", met=met)
         )
     return found
+
+
+def _processor_time(call: Callable[[], object]) -> float:
+    start = process_time()
+    call()
+    return process_time() - start
