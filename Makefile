@@ -38,6 +38,7 @@ check: development  ## lint, format, types, imports, migrations, API document, s
 bench: development  ## measure speed and statistics against their targets
 	$(VENV)/bin/python -m benchmarks.ingest
 	$(VENV)/bin/python -m benchmarks.check
+	$(VENV)/bin/python -m benchmarks.profiles
 	$(VENV)/bin/python -m benchmarks.statistics --full
 
 clean:  ## remove what was installed and cached; data stays
