@@ -15,6 +15,7 @@ from modelperf.models import (
     ABTest,
     Alert,
     ApiKey,
+    CheckRun,
     DriftState,
     FeatureReference,
     LatestPerformance,
@@ -24,6 +25,7 @@ from modelperf.models import (
     ModelVersion,
     Policy,
     Series,
+    StoredVerdict,
     TrainingRun,
     WindowProfile,
 )
@@ -299,3 +301,37 @@ class WindowProfileFactory(DjangoModelFactory[WindowProfile]):
     @factory.lazy_attribute
     def profile(self) -> bytes:
         return profile_of(range(100), Reference.from_bytes(self.reference.profile)).to_bytes()
+
+
+class CheckRunFactory(DjangoModelFactory[CheckRun]):
+    class Meta:
+        model = CheckRun
+
+    started_at = factory.LazyFunction(timezone.now)
+    finished_at = factory.LazyFunction(timezone.now)
+    started_by = "command:check_drift"
+    n_series = 1
+    n_rejected = 0
+    n_judged = 1
+
+
+class StoredVerdictFactory(DjangoModelFactory[StoredVerdict]):
+    class Meta:
+        model = StoredVerdict
+
+    check_run = factory.SubFactory(CheckRunFactory)
+    model = factory.SubFactory(ModelVersionFactory)
+    machine = factory.SelfAttribute("model.machine")
+    model_type = factory.SelfAttribute("model.model_type")
+    metric = "rmse"
+    status = "stable"
+    p_value = 0.5
+    verdict = factory.LazyFunction(lambda: {"status": "stable", "conditions": []})
+    rules = factory.LazyFunction(lambda: {"kind": "loss"})
+    fold = factory.LazyFunction(dict)
+    first_position = 0
+    last_position = 39
+    last_evaluation_end = START + timedelta(days=40)
+    last_evaluation_start = START + timedelta(days=39)
+    digest = 0
+    judged_at = factory.LazyFunction(timezone.now)
