@@ -73,7 +73,15 @@ class OpenFleetAlert:
 
     alert: OpenAlert
     n_joined: int
-    members: dict[str, tuple[uuid.UUID, uuid.UUID]]
+    members: dict[str, Present]
+
+
+class Present(NamedTuple):
+    """A member that has not left; `had_own` where its own series showed the fall as well."""
+
+    machine_id: uuid.UUID
+    model_id: uuid.UUID
+    had_own: bool
 
 
 class Member(NamedTuple):
@@ -107,7 +115,8 @@ def read_open() -> dict[Group, OpenFleetAlert]:
         """
         SELECT a.id, a.condition_key, a.alert_type, a.severity, a.occurrences, a.alert_details,
             count(m.id),
-            jsonb_agg(jsonb_build_array(m.condition_key, m.machine_id, m.model_id))
+            jsonb_agg(
+                jsonb_build_array(m.condition_key, m.machine_id, m.model_id, m.details <> '{}'))
                 FILTER (WHERE m.left_at IS NULL AND m.id IS NOT NULL)
         FROM model_alerts a LEFT JOIN model_alert_members m ON m.alert_id = a.id
         WHERE a.machine_id IS NULL AND NOT a.is_resolved
@@ -126,15 +135,19 @@ def read_open() -> dict[Group, OpenFleetAlert]:
                 details=msgspec.json.decode(details),
             ),
             n_joined,
-            {one: (uuid.UUID(machine), uuid.UUID(model)) for one, machine, model in _rows(members)},
+            _members(members),
         )
         for alert_id, key, kind, severity, occurrences, details, n_joined, members in found
         if key.startswith("fleet:")
     }
 
 
-def _rows(members: str | bytes | None) -> list[list[str]]:
-    return [] if members is None else msgspec.json.decode(members, type=list[list[str]])
+def _members(packed: str | bytes | None) -> dict[str, Present]:
+    rows = [] if packed is None else msgspec.json.decode(packed, type=list[_Row])
+    return {key: Present(*ids) for key, *ids in rows}
+
+
+_Row = tuple[str, uuid.UUID, uuid.UUID, bool]
 
 
 @dataclass(slots=True)
@@ -178,7 +191,7 @@ class Gathering:
         return {
             group.member_key(subject): subject
             for model_id, subject in fall.members.items()
-            if model_id not in fall.own
+            if model_id not in fall.own and model_id in self.is_known
         }
 
     def _raised(self, wanted: Conditions) -> dict[str, Subject]:
@@ -203,15 +216,18 @@ class Gathering:
         self.members.append(Member(group.condition_key, *ids, member_key, details, False))
 
     def _leave(self, group: Group, now_open: OpenFleetAlert, member_key: str) -> None:
-        ids = now_open.members[member_key]
+        ids = now_open.members[member_key][:2]
         self.members.append(Member(group.condition_key, *ids, member_key, {}, has_left=True))
 
     def _continue(self, group: Group, now_open: OpenFleetAlert, wanted: Conditions) -> None:
         fall, fallen, members = self.falls.get(group), self._fallen(group), now_open.members
+        # Whose own series showed the fall and is well leaves, though the fleet's split stays.
         left = {
             key
-            for key, (_, model_id) in members.items()
-            if key not in wanted and key not in fallen and model_id in self.is_known
+            for key, one in members.items()
+            if key not in wanted
+            and (one.had_own or key not in fallen)
+            and one.model_id in self.is_known
         }
         staying = members.keys() - left
         shared = {key: one for key, one in fallen.items() if key in wanted}
