@@ -140,7 +140,11 @@ class AlertAdmin(ReadOnlyAdmin):
         """Offer the list's verbs on the page of one alert too, and the way to its series."""
         alert: Alert = context["original"]
         may_change = self.has_change_permission(request)
-        more = {"verbs": _verbs(alert) if may_change else [], "series_page": _series_page(alert)}
+        more = {
+            "verbs": _verbs(alert) if may_change else [],
+            "series_page": _series_page(alert),
+            "members": alert.members.in_order().select_related("machine", "model"),
+        }
         return super().render_change_form(request, context | more, *args, **kwargs)
 
     def response_action(

@@ -11,7 +11,7 @@ from django_filters import Filter
 from msgspec import Struct
 
 from modelperf.api.authentication import TRIAGE
-from modelperf.api.base import Answer, Endpoint, Rows, call, next_link
+from modelperf.api.base import Answer, Endpoint, Rows, call, next_link, rows
 from modelperf.api.cursors import BY_ID, Order, Page, page
 from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Notes
@@ -91,6 +91,24 @@ class AlertAnswer(Struct):
     created_at: Instant
 
 
+class MemberAnswer(Struct):
+    """A machine that a fleet alert is about; `left_at` tells when it was no longer."""
+
+    machine_id: uuid.UUID
+    machine_name: str
+    model_id: uuid.UUID
+    model_version: int
+    details: dict[str, Any]
+    joined_at: Instant
+    left_at: Instant | None
+
+
+class AlertDetail(AlertAnswer):
+    """One alert with its members, who have left last; only alerts of the fleet have any."""
+
+    members: list[MemberAnswer]
+
+
 class AlertFilters(ActiveAlertFilters):
     """By what became of them, too."""
 
@@ -139,10 +157,17 @@ class Alerts(Endpoint):
         found = Alert.objects.within(self.access.machine_ids)
         return self.page(found, AlertAnswer, order=BY_ID, given=given)
 
-    @call(answers=AlertAnswer, problems=(404,))
-    def retrieve(self, id: uuid.UUID) -> Alert:
-        """Tell about an alert."""
-        return self._alert(id)
+    @call(answers=AlertDetail, problems=(404,))
+    def retrieve(self, id: uuid.UUID) -> dict[str, Any]:
+        """Tell about an alert; of one of the fleet, which machines it is about."""
+        alert = self._alert(id)
+        members = alert.members.in_order().annotate(
+            machine_name=F("machine__name"), model_version=F("model__model_version")
+        )
+        return {
+            **{name: getattr(alert, name) for name in AlertAnswer.__struct_fields__},
+            "members": rows(members, MemberAnswer).shaped,
+        }
 
     @call(answers=AlertAnswer, scope=TRIAGE, problems=(404, 409))
     def acknowledge(self, id: uuid.UUID) -> Alert:

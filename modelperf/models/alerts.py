@@ -177,6 +177,10 @@ class AlertMemberQuerySet(models.QuerySet["AlertMember"]):
         """Keep the members that have not left."""
         return self.filter(left_at__isnull=True)
 
+    def in_order(self) -> AlertMemberQuerySet:
+        """Sort by machine, those that have left last."""
+        return self.order_by(models.F("left_at").asc(nulls_first=True), "machine__name", "id")
+
 
 class AlertMember(models.Model):
     """A machine among those that a fleet alert is about; it leaves when it is well again."""
