@@ -150,6 +150,7 @@ def _check(what: str) -> None:
     report = json.loads(said[-2])
     print(f"\nA check of {what}: {report['n_judged']:,} judged, {report['summary']}")
     _line("seconds", seconds, MOST_SECONDS)
+    print(f"  of CPU, without the server's {usage.ru_utime + usage.ru_stime:6.1f}")
     _line("peak megabytes", usage.ru_maxrss / 1024, MOST_MEGABYTES)
     _line("statements", int(said[-1]), MOST_STATEMENTS)
 
