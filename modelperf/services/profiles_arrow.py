@@ -23,6 +23,8 @@ HOW_TO_INSTALL: Final = (
     "Parquet and Arrow need pyarrow, which is not installed: pip install 'modelperf[arrow]'."
 )
 CHUNK_CELLS: Final = 1 << 19
+# Column chunks are read bit by bit: a row group may be the whole file.
+READ_BYTES: Final = 1 << 20
 
 
 def rows_of_chunk(n_columns: int) -> int:
@@ -117,7 +119,7 @@ def batches(
 ) -> Iterator[dict[str, Column]]:
     """Read row groups of a Parquet file piece by piece, text by its dictionary."""
     try:
-        with pq.ParquetFile(path, memory_map=True, read_dictionary=list(text)) as file:
+        with pq.ParquetFile(path, buffer_size=READ_BYTES, read_dictionary=list(text)) as file:
             read = file.iter_batches(
                 batch_size=rows_of_chunk(len(wanted)),
                 row_groups=list(groups),
