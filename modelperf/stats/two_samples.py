@@ -173,7 +173,8 @@ def chi_square_test(
 
     Notes
     -----
-    Rao & Scott (1981), Journal of the American Statistical Association 76, 221-230.
+    Rao & Scott (1981), Journal of the American Statistical Association 76, 221-230. As in
+    `smooth_test`, an F far in the tail of small samples (2.3 times too often at p = 3e-5 without).
     """
     if not reference.sum() or not current.sum():
         return None
@@ -182,10 +183,11 @@ def chi_square_test(
         return None
     pooled = [_added(counts, groups) for counts in (reference, current)]
     statistic, df = _chi_square(*pooled)
-    p_value = float(special.chdtrc(df, statistic))
+    n, m = current.sum(), reference.sum()
+    p_value = float(special.fdtrc(df, 2 * n * m / (n + m), statistic / df))
     if df == 1:
         (had, _), (has, _) = (part.tolist() for part in pooled)
-        p_value = share_test(had, int(reference.sum()), has, int(current.sum()))
+        p_value = share_test(had, int(m), has, int(n))
     excess = _excess([_added(window, groups) for window in windows if window.sum()])
     if excess <= 1:
         return Outcome(statistic, (df,), p_value)
