@@ -176,7 +176,7 @@ class Gathering:
     def _open(self, group: Group, wanted: Conditions) -> None:
         fall = self.falls.get(group)
         joining = self._fallen(group) if fall else self._raised(wanted)
-        if not fall and len(joining) < self.types[group.model_type].fewest_in_storm:
+        if len(joining) < (1 if fall else self.types[group.model_type].fewest_in_storm):
             return
         says = self._wanted(group, joining, wanted)
         self.changes.raised[group.condition_key] = (says, Fleet(group.model_type))

@@ -60,7 +60,8 @@ def _is_worth_splitting(members: Sequence[Judged]) -> bool:
         any(condition["rule"] != "limit" for condition in one.verdict["conditions"])
         for one in members
     )
-    near = sum((one.verdict["p_value"] or 1.0) <= _NEAR for one in members)
+    p_values = (one.verdict["p_value"] for one in members)
+    near = sum(p is not None and p <= _NEAR for p in p_values)
     n = len(members)
     return fallen >= max(2, _SHARE_FALLEN * n) or near >= max(4, _SHARE_NEAR * n)
 
