@@ -144,7 +144,7 @@ def read_open() -> dict[Group, OpenFleetAlert]:
 
 def _members(packed: str | bytes | None) -> dict[str, Present]:
     rows = [] if packed is None else msgspec.json.decode(packed, type=list[_Row])
-    return {key: Present(*ids) for key, *ids in rows}
+    return {key: Present(machine_id, model_id, had) for key, machine_id, model_id, had in rows}
 
 
 _Row = tuple[str, uuid.UUID, uuid.UUID, bool]

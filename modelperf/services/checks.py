@@ -61,7 +61,7 @@ def run(
             _mark(run_id, scope)
         with _snapshot():
             seen = see(scope, now=started_at, as_of=as_of, progress=progress)
-        changes, members, skipped = Changes(), [], set[uuid.UUID]()
+        skipped: set[uuid.UUID] = set()
         with transaction.atomic():
             if stores:
                 skipped = _take(run_id, seen)

@@ -109,20 +109,20 @@ def judge_appended(position: Position, row: Row) -> Judged | None:
 
     None where that needs what is stored: nothing was judged yet, or not under these rules.
     """
-    names = list(msgspec.json.decode(row.metrics))
+    metrics = msgspec.json.decode(row.metrics)
     state, newest = position.state, position.newest
-    if newest is not None and (state is None or state.is_stale or state.last != newest.rank):
+    if newest is None:
+        state = None
+    elif state is None or state.is_stale or state.last != newest.rank:
         return None
-    fresh = newest is None or state is None
-    metric = position.policy.judged_metric(names if fresh else [*names, state.metric])
+    metric = position.policy.judged_metric([*metrics, state.metric] if state else metrics)
     rules = position.policy.rules(metric) if metric else None
-    if metric is None or rules is None or not (fresh or _is_good(state, metric, rules)):
+    if metric is None or rules is None or (state and not _is_good(state, metric, rules)):
         return None
     if rules.season_period_days is not None:  # which is fitted to all there is
         return None
-    plan = _Plan(position, row.rank, metric, rules, None if fresh else state, n_new=1)
-    value = msgspec.json.decode(row.metrics).get(metric)
-    history = (EMPTY if fresh else position.context).appended(row, value)
+    plan = _Plan(position, row.rank, metric, rules, state, n_new=1)
+    history = (position.context if state else EMPTY).appended(row, metrics.get(metric))
     return next(_judged([(plan, history)], workers=1))
 
 

@@ -112,7 +112,8 @@ def explain(
     if len(used):
         oriented = orient(y[used], counts[used], rules.kind)
         ready = standardise(oriented[None, :], counts[used][None, :])
-        weight, x = ready.weight[0], ready.x[0]
+        weight = np.ones(len(used)) if ready.weight is None else ready.weight[0]
+        x = ready.x[0]
         filled["oriented"][used], filled["weight"][used], filled["x"][used] = oriented, weight, x
         is_clipped[used] = _clipped(oriented, weight, x)
         phi = judgement.verdict.phi or 0.0

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import IO, Any, cast
 
 import msgspec
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -79,7 +79,9 @@ class Command(BaseCommand):
             self.stdout.write(f"{msg} Nothing was done.")
 
     def _print(self, report: Report) -> None:
-        console = Console(file=self.stdout, width=None if sys.stdout.isatty() else 160)
+        console = Console(
+            file=cast("IO[str]", self.stdout), width=None if sys.stdout.isatty() else 160
+        )
         notable = [look for look in report.looks if _is_notable(look)]
         if notable:
             console.print(_table(notable))
