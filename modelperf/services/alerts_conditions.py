@@ -12,6 +12,7 @@ import msgspec
 
 from modelperf.models.alerts import Alert
 from modelperf.services.metrics_rows import Subject
+from modelperf.stats.distributions import SMALLEST_DISTANCE
 
 _CRITICAL_STATISTIC: Final = 6.0
 METRIC_LABELS: Final = {
@@ -190,7 +191,7 @@ def drifted_features(subject: Subject, features: Sequence[dict[str, Any]]) -> Wa
         f" (KS distance {_number(worst['ks_distance'] or 0.0)}).",
         occurrences=1,
         current=worst["ks_distance"],
-        threshold=worst["threshold"],
+        threshold=SMALLEST_DISTANCE,
         baseline=None,
         details={
             "rule": "data_drift",

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -69,6 +70,7 @@ class Changes:
     wanted: dict[str, tuple[Wanted, Subject]] = field(default_factory=dict)
     alert_ids: dict[str, uuid.UUID] = field(default_factory=dict)
     reasons: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
 
     def told(self, place: Place, key: str, decision: str, **more: Any) -> None:
         """Note why a condition has an alert or none, for the verdict that is stored."""
@@ -84,7 +86,16 @@ class Changes:
 
     def fleet_keys(self) -> list[str]:
         """Return the conditions of the fleet that have an alert from now on."""
-        return sorted(key for key in {*self.raised, *self.kept} if key.startswith("fleet:"))
+        found = {*self.raised, *self.kept} - self.refused
+        return sorted(key for key in found if key.startswith("fleet:"))
+
+    def refuse(self, key: str, place: Place, alert_id: uuid.UUID) -> None:
+        """Note that a person has resolved a condition, and that its alert stays resolved."""
+        self.refused.add(key)
+        self.told(place, key, "resolved_by_person", alert_id=str(alert_id))
+        for entry in chain.from_iterable(self.reasons.values()):
+            if entry.get("fleet") == key:
+                entry["decision"] = "resolved_by_person"
 
     @property
     def touched(self) -> set[uuid.UUID]:
@@ -210,7 +221,7 @@ def _raise(changes: Changes, now: datetime) -> list[dict[str, Any]]:
             alert_id = before.pk
             reopened.append(_content(wanted, subject) | {"id": alert_id, "opened_at": now})
         else:
-            changes.told(subject, key, "resolved_by_person", alert_id=str(before.pk))
+            changes.refuse(key, subject, before.pk)
             continue
         changes.alert_ids[key] = alert_id
         changes.told(subject, key, "opened", alert_id=str(alert_id))
