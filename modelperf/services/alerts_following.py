@@ -194,17 +194,27 @@ def carry_out(changes: Changes, *, now: datetime) -> None:
 
 
 def _leave_to_fleet_alerts(changes: Changes) -> None:
-    """Raise no alert for what an open fleet alert is about."""
+    """Raise no alert for what a fleet alert is about, or was when a person resolved it."""
     raised: dict[str, list[str]] = defaultdict(list)
     for key in changes.raised:
         raised[common_key(key)].append(key)
-    members = AlertMember.objects.present().filter(
-        condition_key__in=raised, alert__is_resolved=False
-    )
-    for common, alert_id in members.values_list("condition_key", "alert_id"):
-        for key in raised[common]:
-            _, subject = changes.raised.pop(key)
-            changes.told(subject, key, "in_fleet_alert", alert_id=str(alert_id))
+    members = AlertMember.objects.present().filter(condition_key__in=raised)
+    of_people = members.exclude(alert__resolved_by=SYSTEM).select_related("alert")
+    for member in of_people.order_by("alert__is_resolved"):
+        for key in raised[member.condition_key]:
+            if key in changes.raised:
+                _leave_to(member, key, changes)
+
+
+def _leave_to(member: AlertMember, key: str, changes: Changes) -> None:
+    wanted, subject = changes.raised[key]
+    alert = member.alert
+    if not alert.is_resolved:
+        del changes.raised[key]
+        changes.told(subject, key, "in_fleet_alert", alert_id=str(alert.pk))
+    elif not _is_later(wanted.details, member.details or alert.alert_details):
+        del changes.raised[key]
+        changes.refuse(key, subject, alert.pk)
 
 
 def _raise(changes: Changes, now: datetime) -> list[dict[str, Any]]:

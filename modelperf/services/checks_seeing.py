@@ -131,7 +131,7 @@ def _ration(
 
 _BRIEF: Final = (
     *("name", "role", "status", "statistic", "p_value", "q_value", "ks_distance", "psi"),
-    *("threshold", "window_start"),
+    *("alpha", "window_start"),
 )
 
 
