@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from modelperf.models import Alert
 from tests import factories
@@ -305,3 +306,30 @@ def test_staff_who_may_only_view_has_no_verbs() -> None:
     assert b'name="action"' not in client.get(page_of(alert)).content
     client.post(LIST, {"action": "acknowledge", "_selected_action": [alert.pk]})
     assert Alert.objects.get(pk=alert.pk).state == "open"
+
+
+def test_the_page_of_a_fleet_alert_lists_its_machines(desk: Client) -> None:
+    alert = factories.AlertFactory.create(fleet=True)
+    details = {"peak_statistic": 7.25, "baseline": 1.25, "current": 1.75}
+    for name, left_at in (("pump north", None), ("pump south", timezone.now())):
+        model = factories.ModelVersionFactory.create(machine__name=name)
+        alert.members.create(
+            machine=model.machine,
+            model=model,
+            condition_key=name,
+            details=details if left_at is None else {},
+            joined_at=alert.alert_timestamp,
+            left_at=left_at,
+        )
+
+    html = desk.get(f"{LIST}{alert.pk}/change/").content.decode()
+
+    north, south = re.findall(r"<tr><td><a[^>]*>(.*?)</tr>", html)
+    assert re.sub(r"<[^>]+>", "|", north).split("|")[0] == "pump north"
+    for text in ("7.25", "1.25 → 1.75", "<td>–</td>"):
+        assert text in north
+    assert "pump south" in south
+    assert "– → –" in south
+    assert south.count("just now") == 2
+    other = factories.AlertFactory.create()
+    assert "<h2>Machines</h2>" not in desk.get(f"{LIST}{other.pk}/change/").content.decode()
