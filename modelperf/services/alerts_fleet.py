@@ -330,8 +330,11 @@ def write_members(
 _WRITE_MEMBERS: Final = """
     INSERT INTO model_alert_members AS m
         (id, alert_id, machine_id, model_id, condition_key, details, joined_at, left_at)
-    SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::uuid[], %b::text[], %b::jsonb[],
+    SELECT w.* FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::uuid[], %b::text[], %b::jsonb[],
         %b::timestamptz[], %b::timestamptz[])
+        AS w (id, alert_id, machine_id, model_id, condition_key, details, joined_at, left_at)
+    -- Not where a person has reopened an earlier alert of the fleet a moment ago.
+    JOIN model_alerts a ON a.id = w.alert_id
     ON CONFLICT (alert_id, machine_id) DO UPDATE SET left_at = EXCLUDED.left_at,
         model_id = EXCLUDED.model_id,
         details = CASE WHEN EXCLUDED.left_at IS NULL THEN EXCLUDED.details ELSE m.details END

@@ -79,11 +79,6 @@ class Changes:
         entry = {"condition_key": key, "decision": decision, **more}
         self.reasons.setdefault(place.model_id, []).append(entry)
 
-    def tell_raised(self, decision: str) -> None:
-        """Note a decision for all conditions that are to be raised."""
-        for key, (_, place) in self.raised.items():
-            self.told(place, key, decision)
-
     def fleet_keys(self) -> list[str]:
         """Return the conditions of the fleet that have an alert from now on."""
         found = {*self.raised, *self.kept} - self.refused
@@ -217,8 +212,25 @@ def _leave_to(member: AlertMember, key: str, changes: Changes) -> None:
         changes.refuse(key, subject, alert.pk)
 
 
+def foresee(changes: Changes, *, now: datetime) -> None:
+    """Note what carrying out would open, and what a person has resolved; nothing is written."""
+    _leave_to_fleet_alerts(changes)
+    _raises(changes, now, "would_open")
+
+
 def _raise(changes: Changes, now: datetime) -> list[dict[str, Any]]:
     """Open new alerts; return what those say that were resolved before and open again."""
+    created, reopened = _raises(changes, now, "opened")
+    # A person may have reopened the condition's alert a moment ago: then it is there.
+    if created:
+        Alert.objects.bulk_create(created, ignore_conflicts=True)
+    return reopened
+
+
+def _raises(
+    changes: Changes, now: datetime, decision: str
+) -> tuple[list[Alert], list[dict[str, Any]]]:
+    """Return new alerts, and what those say that were resolved before and are raised again."""
     earlier = _newest_resolved(changes.raised)
     created: list[Alert] = []
     reopened: list[dict[str, Any]] = []
@@ -234,11 +246,8 @@ def _raise(changes: Changes, now: datetime) -> list[dict[str, Any]]:
             changes.refuse(key, subject, before.pk)
             continue
         changes.alert_ids[key] = alert_id
-        changes.told(subject, key, "opened", alert_id=str(alert_id))
-    # A person may have reopened the condition's alert a moment ago: then it is there.
-    if created:
-        Alert.objects.bulk_create(created, ignore_conflicts=True)
-    return reopened
+        changes.told(subject, key, decision, alert_id=str(alert_id))
+    return created, reopened
 
 
 def _newest_resolved(keys: Iterable[str]) -> dict[str, Alert]:
@@ -260,8 +269,17 @@ def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetim
 
 
 def _is_later(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
-    """Whether a change is another one than the change a person has resolved already."""
+    """Whether a change is another one than the change a person has resolved already.
+
+    Windows of features slide on while the same features stay where they have moved to.
+    """
+    if "features" in details:
+        return bool(_names(details) - _names(earlier))
     return (details.get("changed_at") or "") > (earlier.get("changed_at") or "")
+
+
+def _names(details: dict[str, Any]) -> set[str]:
+    return {feature["name"] for feature in details.get("features", ())}
 
 
 def _content(wanted: Wanted, subject: Place) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def run(
             if stores:
                 _carry_out(changes, members, seen, now=started_at)
             else:
-                changes.tell_raised("would_open")
+                alerts_following.foresee(changes, now=started_at)
             report = report_on(seen, changes, skipped, started_at, run_id if stores else None)
             if stores:
                 _store(seen, changes, report, scope, by)

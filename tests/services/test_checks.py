@@ -16,7 +16,7 @@ from modelperf.models import (
     ModelVersion,
     StoredVerdict,
 )
-from modelperf.services import checks, drift, metrics, policies
+from modelperf.services import alerts, checks, drift, metrics, policies
 from tests.factories import ModelVersionFactory
 from tests.services.builders import evaluation, noisy, series
 
@@ -198,3 +198,14 @@ def test_one_machine_of_four_is_told_beside_what_all_do() -> None:
     checks.run(by="a")
     machines = set(Alert.objects.unresolved().values_list("machine_id", flat=True))
     assert machines == {None, models[2].machine_id}
+
+
+def test_a_dry_run_knows_what_a_person_has_resolved() -> None:
+    (model,) = fleet(1)
+    record([model], [noisy(2, 60, fall_at=45)])
+    assert checks.run(by="a", dry_run=True).looks[0].decisions == ["would_open"]
+    checks.run(by="a")
+    alerts.resolve(alert=Alert.objects.get(), by="user:ada", action="accepted")
+    report = checks.run(by="a", dry_run=True)
+    assert report.looks[0].decisions == ["resolved_by_person"]
+    assert not report.has_drift
