@@ -34,7 +34,7 @@ def main() -> None:
     arguments.add_argument("--place", default=PLACE, help="where the database lies")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="modelperf-bench-", dir=given.place) as folder:
-        _prepare_environment(folder)
+        prepare_environment(folder)
         import django
 
         django.setup()
@@ -50,7 +50,8 @@ def main() -> None:
                 postgres.release(Path(folder))
 
 
-def _prepare_environment(folder: str) -> None:
+def prepare_environment(folder: str) -> None:
+    """Let the settings find a database of its own in a folder."""
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "MODELPERF_SECRET_KEY": "only-for-benchmarks-" * 3,
