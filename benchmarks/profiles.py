@@ -144,7 +144,9 @@ def against_evidently(rows: int) -> bool:
     if not python.exists():
         venv.create(ELSEWHERE, with_pip=True)
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "evidently"], check=True, timeout=1800
+        [python, "-m", "pip", "install", "--quiet", "evidently", "pandas<3"],
+        check=True,
+        timeout=1800,
     )
     with tempfile.TemporaryDirectory(prefix="modelperf-bench-") as folder:
         paths = [Path(folder, name) for name in ("reference.npy", "current.npy")]
