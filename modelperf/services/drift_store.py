@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from math import isnan
@@ -31,11 +31,13 @@ class Results:
 
     Up to `EACH_UP_TO` evaluations each get the verdict of their own prefix; of more only those
     where something is wrong, and the newest of each version: rewriting millions of rows would
-    take longer than judging them.
+    take longer than judging them. What was wrong before and no longer is, is taken back however
+    many they are.
     """
 
     def __init__(self) -> None:
         self._forgotten: list[uuid.UUID] = []
+        self._again: dict[uuid.UUID, tuple[uuid.UUID, str]] = {}
         self._states: dict[uuid.UUID, tuple[Any, ...]] = {}
         self._columns: dict[uuid.UUID, list[tuple[Any, ...]]] = {}
         self._n_evaluations = 0
@@ -43,6 +45,8 @@ class Results:
     def add(self, one: Judged) -> None:
         """Take in a version that was judged, or could not be."""
         model_id = one.position.subject.model_id
+        if one.replayed and one.position.state is not None:
+            self._again[model_id] = one.position.subject.series
         if one.folded is None:
             self._forgotten.append(model_id)
             return
@@ -62,14 +66,38 @@ class Results:
         for model_id in left_out:
             self._states.pop(model_id, None)
             self._columns.pop(model_id, None)
+            self._again.pop(model_id, None)
         self._forgotten = [one for one in self._forgotten if one not in left_out]
 
     def save(self, *, now: datetime) -> None:
         """Write drift states and the columns of evaluations."""
         columns = [column[:-1] for columns in self._columns.values() for column in columns]
+        self._take_back({column[0] for column in columns})
         metrics_store.write_verdicts(columns)
         if self._states or self._forgotten:
             execute(*_states_statement(list(self._states.values()), self._forgotten, now))
+
+    def _take_back(self, written: Collection[uuid.UUID]) -> None:
+        """Take back that something was wrong at evaluations judged anew that are not written."""
+        if self._again:
+            series = map(list, zip(*self._again.values(), strict=True))
+            execute(_TAKE_BACK, [list(written), list(self._again), *series])
+
+
+_TAKEN_BACK: Final = """
+    UPDATE {table} AS e SET drift_detected = false, drift_score = NULL, drift_threshold = NULL
+    FROM again
+    WHERE e.machine_id = again.machine_id AND e.model_type = again.model_type
+        AND e.model_id = again.model_id AND e.drift_detected
+        AND NOT EXISTS (SELECT FROM written WHERE written.id = e.id)
+"""
+_TAKE_BACK: Final = f"""
+    WITH written AS (SELECT unnest(%b::uuid[]) AS id), again AS (
+        SELECT * FROM unnest(%b::uuid[], %b::uuid[], %b::text[])
+            AS w (model_id, machine_id, model_type)
+    ), rows AS ({_TAKEN_BACK.format(table=metrics_store.TABLE)})
+    {_TAKEN_BACK.format(table=metrics_store.LATEST)}
+"""
 
 
 def states_statement(judged: Iterable[Judged], *, now: datetime) -> tuple[str, list[Any]]:
@@ -114,6 +142,12 @@ _SAVE: Final = """
         last_evaluation_start = EXCLUDED.last_evaluation_start,
         is_stale = false, judged_at = EXCLUDED.judged_at, stored_verdict_id = NULL
 """
+
+
+def of_newest(folded: Folded) -> tuple[bool, float | None, float]:
+    """Return what the newest evaluation is told: detected, score and threshold."""
+    score = float(folded.scores[-1])
+    return bool(folded.detected[-1]), None if isnan(score) else score, folded.rules.threshold
 
 
 def _columns(folded: Folded, machine_id: uuid.UUID, *, each: bool) -> list[tuple[Any, ...]]:

@@ -95,11 +95,10 @@ def _visible(machine_id: uuid.UUID, machine_ids: Machines) -> bool:
 
 def _append(row: Row, judged: Judged, now: datetime) -> Recorded:
     """Store a newest evaluation with its verdict: the usual case, and the fast one."""
-    row = row._replace(
-        drift_detected=judged.detected,
-        drift_score=judged.verdict["statistic"],
-        drift_threshold=judged.verdict["threshold"],
-    )
+    if judged.folded is None:
+        raise AssertionError("an evaluation that was judged was folded")
+    detected, score, threshold = drift_store.of_newest(judged.folded)
+    row = row._replace(drift_detected=detected, drift_score=score, drift_threshold=threshold)
     metrics_store.insert(row, beside=drift_store.states_statement([judged], now=now))
     drift_following.follow([judged], now=now)
     return _answer(row.id, "created", 1, judged.verdict)

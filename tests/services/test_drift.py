@@ -209,3 +209,38 @@ def test_a_repeated_evaluation_is_answered_with_the_verdict_on_all_that_is_store
     again = metrics.record(evaluation=series(model, values)[3], by="a")
     assert (again.status, again.drift_detected) == ("unchanged", True)
     assert Alert.objects.unresolved().count() == 1
+
+
+def wrong_days(model: ModelVersion) -> list[tuple[float | None, float | None]]:
+    found = ModelPerformanceMetric.objects.filter(model=model, drift_detected=True)
+    return list(found.values_list("drift_score", "drift_threshold"))
+
+
+def test_a_replay_takes_back_what_no_longer_is_wrong_however_many_there_are(
+    model: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ModelVersionFactory.create(is_active=True)
+    for one in (model, other):
+        sent = series(one, noisy(1, 60, fall_at=45))
+        metrics.record_batch(evaluations=sent, by="a", judge=True)
+    n_wrong = len(wrong_days(other))
+    assert n_wrong > 5
+    monkeypatch.setattr("modelperf.services.drift_store.EACH_UP_TO", 20)
+    policies.set_policy(
+        model_type="baseline", machine=model.machine, values={"min_effect": 5.0}, by="a"
+    )
+    drift.check(model=model, by="a")
+    assert wrong_days(model) == []
+    assert not LatestModelPerformance.objects.get(model_id=model.pk).drift_detected
+    assert len(wrong_days(other)) == n_wrong
+
+
+def test_what_can_no_longer_be_judged_is_wrong_no_more(model: ModelVersion) -> None:
+    values = {"directions": {"own": "loss"}}
+    policies.set_policy(model_type="baseline", values=values, by="a")
+    sent = series(model, noisy(1, 60, fall_at=45), metric="own")
+    metrics.record_batch(evaluations=sent, by="a", judge=True)
+    assert wrong_days(model)
+    policies.set_policy(model_type="baseline", values={"directions": None}, by="a")
+    drift.check(model=model, by="a")
+    assert wrong_days(model) == []

@@ -287,3 +287,27 @@ def test_a_repeated_evaluation_is_not_judged_again(model: ModelVersion) -> None:
     before = DriftState.objects.get().judged_at
     metrics.record(evaluation=series(model, noisy(1, 5))[2], by="a")
     assert DriftState.objects.get().judged_at == before
+
+
+def test_rows_are_told_alike_one_by_one_and_at_once(model: ModelVersion) -> None:
+    other = ModelVersionFactory.create(is_active=True)
+    for one, judge in ((model, False), (other, True)):
+        sent = series(one, noisy(1, 60, fall_at=45))
+        for day in (35, 58):
+            sent[day] = evaluation(one, day, metrics={"mape": 1.0})
+        if judge:
+            metrics.record_batch(evaluations=sent, by="a", judge=True)
+        else:
+            for each in sent:
+                metrics.record(evaluation=each, by="a")
+    columns = "drift_detected", "drift_score", "drift_threshold"
+    by_model = [
+        list(
+            ModelPerformanceMetric.objects.filter(model=one)
+            .order_by("evaluation_end")
+            .values_list(*columns)
+        )
+        for one in (model, other)
+    ]
+    assert by_model[0] == by_model[1]
+    assert by_model[0][35] == (False, None, 3.9)
