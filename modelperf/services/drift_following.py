@@ -26,6 +26,7 @@ from modelperf.services.drift_judgement import (
     standing_verdict,
 )
 from modelperf.services.drift_positions import Position
+from modelperf.services.policies import PolicyValues
 from modelperf.stats.fleet import CutOff
 
 MISSED_CADENCES: Final = 2  # one evaluation may be late; two in a row have stopped
@@ -70,13 +71,14 @@ def follow(
     keep: bool = False,
 ) -> None:
     """Let alerts follow verdicts between two checks of the fleet, and keep what changed."""
+    cut_off = _LastCutOff()
     changes = alerts_following.decide(
         (
             _followed(one, features.get(one.position.subject.model_id, ()), now)
             for one in judged
             if one.position.subject.is_active and one.position.subject.in_service
         ),
-        cut_off=_LastCutOff(),
+        cut_off=cut_off,
     )
     alerts_following.apply(changes, now=now)
     kept = [
@@ -84,7 +86,31 @@ def follow(
         for one in judged
         if one.folded is not None and (keep or _is_worth_keeping(one, changes))
     ]
-    drift_store.store_verdicts(kept, changes.documents(), check_run_id=None, now=now)
+    _tell(judged, kept, changes.documents(), cut_off, now)
+
+
+def _tell(
+    judged: Sequence[Judged],
+    kept: Sequence[drift_store.Kept],
+    told: Mapping[uuid.UUID, dict[str, Any]],
+    cut_off: _LastCutOff,
+    now: datetime,
+) -> None:
+    """Store why there is an alert or none: with new verdicts, and with those that still hold."""
+    new = {one.model_id for one in kept}
+    reasons: dict[uuid.UUID, dict[str, Any]] = {}
+    standing_ids: dict[uuid.UUID, dict[str, Any]] = {}
+    for one in judged:
+        model_id, state = one.position.subject.model_id, one.position.state
+        if model_id in new:
+            rationed = cut_off.document(one.position.policy.q)
+            reasons[model_id] = {**rationed, "q_value": None, **told.get(model_id, {})}
+        elif model_id in told and one.folded is None and state and state.stored_verdict_id:
+            # Not its q-value: that is of the check that judged it, if one did.
+            rationed = cut_off.document(one.position.policy.q)
+            standing_ids[state.stored_verdict_id] = {**rationed, **told[model_id]}
+    drift_store.store_verdicts(kept, reasons, check_run_id=None, now=now)
+    drift_store.tell_reasons(standing_ids)
 
 
 def _is_worth_keeping(one: Judged, changes: Changes) -> bool:
@@ -117,6 +143,7 @@ def followed_with(one: Judged, *, missing: Wanted | None, features: Features) ->
         open_alerts=one.position.open_alerts,
         policy=one.position.policy,
         replayed=one.replayed,
+        window=one.rank[0] - one.rank[1] if one.rank else timedelta(),
         seen={wanted.condition_key: wanted for wanted in seen},
         seen_types=_MISSING | _DATA_DRIFT if features else _MISSING,
     )
@@ -129,18 +156,27 @@ _DATA_DRIFT: Final = frozenset({Alert.Type.DATA_DRIFT.value})
 def overdue(one: Judged, now: datetime) -> Wanted | None:
     """Return the alert that is wanted where a series' next evaluations should be here by now."""
     position = one.position
-    seconds = position.policy.expected_cadence_seconds
-    if seconds is None:
-        return None
-    cadence = timedelta(seconds=seconds)
     newest = one.rank or (position.newest.rank if position.newest else None)
     newest_end = newest[0] if newest else position.registered_at
-    due_at = newest_end + cadence + timedelta(seconds=position.policy.label_delay_seconds)
-    if now <= due_at + (MISSED_CADENCES - 1) * cadence:
+    due_at = missed_since(newest_end, policy=position.policy, now=now)
+    if due_at is None:
         return None
+    cadence = timedelta(seconds=position.policy.expected_cadence_seconds or 0)
     return missing_evaluations(
         position.subject, newest_end=newest_end, due_at=due_at, cadence=cadence
     )
+
+
+def missed_since(newest_end: datetime, *, policy: PolicyValues, now: datetime) -> datetime | None:
+    """Return when the next evaluation was due, where two are missing: the series is stale.
+
+    Without an expected cadence nothing is ever missing.
+    """
+    if policy.expected_cadence_seconds is None:
+        return None
+    cadence = timedelta(seconds=policy.expected_cadence_seconds)
+    due_at = newest_end + cadence + timedelta(seconds=policy.label_delay_seconds)
+    return due_at if now > due_at + (MISSED_CADENCES - 1) * cadence else None
 
 
 class _LastCutOff:
@@ -150,9 +186,21 @@ class _LastCutOff:
         self._found: CutOff | None = None
 
     def __call__(self, one: Followed) -> float:
+        return self._read().of(one.policy.q)
+
+    def document(self, q: float) -> dict[str, Any]:
+        """Return what rations alerts now, as it is stored with verdicts."""
+        found = self._read()
+        return {
+            "n_series": found.n_judged,
+            "n_rejected": found.n_rejected,
+            "cut_off": found.of(q),
+        }
+
+    def _read(self) -> CutOff:
         if self._found is None:
             self._found = last_cut_off()
-        return self._found.of(one.policy.q)
+        return self._found
 
 
 def last_cut_off() -> CutOff:

@@ -233,11 +233,11 @@ def store_verdicts(
 
 
 def tell_reasons(reasons: Mapping[uuid.UUID, dict[str, Any]]) -> None:
-    """Write to stored verdicts what has become of their alerts since."""
+    """Write to stored verdicts what has become of their alerts since; the rest is kept."""
     if reasons:
         execute(
             """
-            UPDATE model_verdicts v SET alert = w.alert
+            UPDATE model_verdicts v SET alert = v.alert || w.alert
             FROM unnest(%b::uuid[], %b::jsonb[]) AS w (id, alert) WHERE v.id = w.id
             """,
             [list(reasons), [_encode(reason).decode() for reason in reasons.values()]],

@@ -155,13 +155,16 @@ def _activate(model: ModelVersion, *, by: str) -> ModelVersion:
     return model
 
 
+@transaction.atomic
 def _set_in_service(machine: Machine, *, in_service: bool, by: str) -> Machine:
+    """Retire or return a machine; a check that runs leaves its series to the next one."""
     changed = Machine.objects.filter(pk=machine.pk, is_active=not in_service).update(
         is_active=in_service
     )
     if not changed:
         state = "in service" if in_service else "retired"
         raise ConflictError(f"The machine {machine.name} is {state} already.", is_active=in_service)
+    _take_from_check(machine)
     machine.refresh_from_db()
     event = "machine_returned" if in_service else "machine_retired"
     log.info(event, machine_id=str(machine.id), name=machine.name, by=by)
@@ -219,6 +222,14 @@ def _lock_series(*, machine: Machine, model_type: str) -> Series:
         # What a check that runs has read of it is changing.
         Series.objects.filter(pk=series.pk).update(check_id=None)
     return series
+
+
+def _take_from_check(machine: Machine) -> None:
+    """Lock all series of a machine and take them away from a check that runs."""
+    found = Series.objects.filter(machine=machine).order_by("machine_id", "model_type")
+    locked = [series.pk for series in found.select_for_update() if series.check_id is not None]
+    if locked:
+        Series.objects.filter(pk__in=locked).update(check_id=None)
 
 
 def _free_number(model: ModelVersion, number: int | None) -> int:

@@ -255,3 +255,15 @@ def outcome(models: list[ModelVersion]) -> list[tuple[str, Any, list[Any]]]:
         )
         for model in models
     ]
+
+
+def test_a_machine_retired_meanwhile_is_not_alerted(models: list[ModelVersion]) -> None:
+    metrics.record_batch(evaluations=series(models[1], noisy(1, 60, fall_at=45)), by="a")
+    report = check_while(lambda: registry.retire_machine(machine=models[1].machine, by="a"))
+    assert report.n_skipped == 1
+    assert not Alert.objects.exists()
+    checks.run(by="a")
+    assert not Alert.objects.exists()
+    registry.return_machine(machine=models[1].machine, by="a")
+    checks.run(by="a")
+    assert Alert.objects.unresolved().get().model_id == models[1].pk

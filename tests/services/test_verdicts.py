@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from modelperf.models import Alert, ModelPerformanceMetric, ModelVersion, StoredVerdict
-from modelperf.services import checks, drift, metrics, policies, verdicts
+from modelperf.services import alerts, checks, drift, metrics, policies, registry, verdicts
 from modelperf.services.verdicts import Explained
 from modelperf.stats.explanation import recompute, rules_from_document
 from modelperf.stats.results import FoldState, MetricKind
@@ -219,3 +219,44 @@ def test_a_lone_outlier_alerts_where_the_policy_asks_for_it(model: ModelVersion)
     assert Alert.objects.unresolved().get().alert_details["rule"] == "outlier"
     metrics.record(evaluation=evaluation(model, 51), by="a")
     assert not Alert.objects.unresolved().exists()
+
+
+def test_what_becomes_of_the_alert_later_is_told_with_the_verdict(model: ModelVersion) -> None:
+    challenger = ModelVersionFactory.create(machine=model.machine)
+    metrics.record_batch(
+        evaluations=series(challenger, noisy(1, 60, fall_at=45)), by="a", judge=True
+    )
+    stored, found = explained(challenger)
+    assert found.document["why"] == ["No alert: only the active version of a series alerts."]
+    registry.activate_model(model=challenger, by="a")
+    alert = Alert.objects.unresolved().get()
+    again, found = explained(challenger)
+    assert again.pk == stored.pk
+    assert found.document["why"] == ["An alert was opened."]
+    alerts.resolve(alert=alert, by="user:ada", action="accepted")
+    drift.check(model=challenger, by="a")
+    assert explained(challenger)[1].document["why"] == [
+        "No alert: a person resolved it, and nothing has changed since."
+    ]
+    alerts.reopen(alert=alert, by="user:ada")
+    drift.check(model=challenger, by="a")
+    assert explained(challenger)[1].document["why"] == ["Its alert goes on."]
+
+
+def test_a_verdict_outside_a_check_tells_the_cut_off_in_force(model: ModelVersion) -> None:
+    ModelVersionFactory.create(is_active=True)
+    metrics.record_batch(evaluations=series(model, noisy(5, 44)), by="a")
+    drift.check(model=model, by="a")
+    stored, _ = explained(model)
+    assert stored.alert == {"n_series": 2, "n_rejected": 0, "cut_off": 0.025, "q_value": None}
+
+
+def test_a_verdict_keeps_the_q_value_of_its_check(model: ModelVersion) -> None:
+    metrics.record_batch(evaluations=series(model, noisy(1, 60, fall_at=45)), by="a")
+    checks.run(by="a")
+    before, _ = explained(model)
+    drift.check(model=model, by="a")
+    after, _ = explained(model)
+    assert after.pk == before.pk
+    assert after.alert["q_value"] == before.alert["q_value"] > 0
+    assert after.alert["decisions"][0]["decision"] == "kept"
