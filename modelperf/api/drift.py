@@ -32,7 +32,10 @@ class Performance(Struct):
 
 
 class CheckedAnswer(Struct):
-    """The verdict on a model version: `drift_score` is the statistic, `threshold` its limit."""
+    """The verdict on a model version: `drift_score` is the statistic, `threshold` its limit.
+
+    `is_stale` says that its evaluations stopped: the next ones are overdue by the policy's cadence.
+    """
 
     drift_detected: bool
     drift_score: float | None
@@ -48,6 +51,7 @@ class CheckedAnswer(Struct):
     p_value: float | None
     verdict: dict[str, Any]
     verdict_id: uuid.UUID | None
+    is_stale: bool
     features: list[dict[str, Any]]
 
 

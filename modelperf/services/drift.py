@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -12,11 +13,11 @@ from django.utils import timezone
 from modelperf.models import DriftState, ModelVersion
 from modelperf.services import drift_following, metrics_store
 from modelperf.services.database import execute, repeated
-from modelperf.services.drift_judgement import is_detected
-from modelperf.services.drift_positions import read_position
+from modelperf.services.drift_judgement import Judged, is_detected
+from modelperf.services.drift_positions import Position, read_position
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.services.errors import NotFoundError
-from modelperf.services.metrics_rows import Subject
+from modelperf.services.metrics_rows import Rank, Subject
 from modelperf.services.profiles_judgement import judge_features
 
 Performance = dict[str, float | None]
@@ -41,6 +42,7 @@ class Checked:
     p_value: float | None
     verdict: dict[str, Any]
     verdict_id: uuid.UUID | None
+    is_stale: bool
     features: list[dict[str, Any]]
 
 
@@ -69,7 +71,8 @@ def _check(model: ModelVersion) -> Checked:
         raise NotFoundError("No recent performance metrics found")
     features = judge_features(model_ids=[model.pk])
     verdict = drift_following.settle([position], now=now, features=features, keep=True)[model.pk]
-    current, baseline = _performance(subject, verdict["change_index"])
+    current, baseline = _performance(subject, position.newest.rank, verdict["change_index"])
+    stopped_at = _stopped_at(position, verdict, now)
     moved = [one["name"] for one in features[model.pk] if one["status"] == "drifted"]
     types = drift_types(is_worse=is_detected(verdict), has_moved=bool(moved))
     stored = DriftState.objects.filter(model=model).values_list("stored_verdict_id", flat=True)
@@ -78,7 +81,7 @@ def _check(model: ModelVersion) -> Checked:
         drift_score=verdict["statistic"],
         drift_type=types[0] if types else "no_drift",
         drift_types=types,
-        recommendation=recommendation(verdict, moved),
+        recommendation=recommendation(verdict, moved, stopped_at=stopped_at),
         threshold=verdict["threshold"],
         current_performance=current,
         baseline_performance=baseline,
@@ -88,6 +91,7 @@ def _check(model: ModelVersion) -> Checked:
         p_value=verdict["p_value"],
         verdict=verdict,
         verdict_id=stored.first(),
+        is_stale=stopped_at is not None,
         features=features[model.pk],
     )
 
@@ -97,7 +101,18 @@ def drift_types(*, is_worse: bool, has_moved: bool) -> list[str]:
     return ["concept_drift"] * is_worse + ["data_drift"] * has_moved
 
 
-def _performance(subject: Subject, change_index: int | None) -> tuple[Performance, Performance]:
+def _stopped_at(position: Position, verdict: dict[str, Any], now: datetime) -> datetime | None:
+    """Return when the last window ended where the series that serves is overdue for the next."""
+    subject = position.subject
+    if position.newest is None or not (subject.is_active and subject.in_service):
+        return None
+    missing = drift_following.overdue(Judged(position, None, verdict, False, None), now)
+    return position.newest.evaluation_end if missing else None
+
+
+def _performance(
+    subject: Subject, until: Rank, change_index: int | None
+) -> tuple[Performance, Performance]:
     found = execute(
         f"""
         WITH placed AS (
@@ -106,13 +121,14 @@ def _performance(subject: Subject, change_index: int | None) -> tuple[Performanc
                 count(*) OVER () AS n
             FROM model_performance_metrics
             WHERE machine_id = %s AND model_type = %s AND model_id = %s
+                AND (evaluation_end, evaluation_start) <= (%s, %s)
         ), split AS (
             SELECT *, position >= coalesce(%s::int8, n - 1) AS is_current FROM placed
         )
         SELECT is_current, {", ".join(f"avg({name})" for name in _SHOWN)}
         FROM split GROUP BY is_current
         """,
-        [subject.machine_id, subject.model_type, subject.model_id, change_index],
+        [subject.machine_id, subject.model_type, subject.model_id, *until, change_index],
     )
     means = {row[0]: dict(zip(_SHOWN, row[1:], strict=True)) for row in found}
     nothing: Performance = dict.fromkeys(_SHOWN)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
+
+from modelperf.services.alerts_conditions import METRIC_LABELS
 
 _BY_STATUS = {
     "stable": "No change found. Keep the model.",
@@ -12,8 +15,22 @@ _BY_STATUS = {
 }
 
 
-def recommendation(verdict: dict[str, Any], moved: Sequence[str] = ()) -> str:
-    """Return the sentence that goes with a stored verdict, and with the features that moved."""
+def recommendation(
+    verdict: dict[str, Any], moved: Sequence[str] = (), *, stopped_at: datetime | None = None
+) -> str:
+    """Return the sentence that goes with a stored verdict, and with the features that moved.
+
+    `stopped_at` is when the last window ended of a series whose evaluations have stopped.
+    """
+    if stopped_at is None:
+        return _with_features(verdict, moved)
+    stopped = f"Evaluations stopped after {stopped_at.astimezone(UTC):%Y-%m-%d}: find out why."
+    if verdict["status"] == "stable" and not verdict["conditions"] and not moved:
+        return f"{stopped} Until then no change was found."
+    return f"{_with_features(verdict, moved)} {stopped}"
+
+
+def _with_features(verdict: dict[str, Any], moved: Sequence[str]) -> str:
     if not moved:
         return _about(verdict)
     names = ", ".join(moved[:3]) + (f" and {len(moved) - 3} more" if len(moved) > 3 else "")
@@ -45,4 +62,9 @@ def _about_conditions(rules: set[str], verdict: dict[str, Any]) -> str:
             f"Worse since {verdict['changed_at']:.10}: check for a common cause, then retrain"
             " and compare the new version in an A/B test."
         )
-    return "The metric crosses its absolute limit: investigate, then retrain."
+    crossed = next(one for one in verdict["conditions"] if one["rule"] == "limit")
+    label = METRIC_LABELS.get(verdict["metric"], verdict["metric"])
+    return (
+        f"{label} {crossed['current']:.3g} crosses its limit {crossed['threshold']:.3g}:"
+        " investigate, then retrain."
+    )

@@ -30,20 +30,21 @@ class _Feature(NamedTuple):
     reference: bytes
     reference_id: uuid.UUID
     windows: list[bytes] | None
-    first_start: datetime | None
-    last_end: datetime | None
+    starts: list[datetime] | None
+    ends: list[datetime] | None
     reference_windows: list[bytes] | None
 
 
 _FEATURES: Final = f"""
     SELECT r.model_id, r.name, r.role, r.kind, r.profile, r.id,
-        latest.profiles, latest.first_start, latest.last_end, own.profiles
+        latest.profiles, latest.starts, latest.ends, own.profiles
     FROM model_feature_references r
     JOIN model_versions v ON v.id = r.model_id
     JOIN machines m ON m.id = v.machine_id
     CROSS JOIN LATERAL (
         SELECT array_agg(profile ORDER BY window_end, window_start) AS profiles,
-            min(window_start) AS first_start, max(window_end) AS last_end
+            array_agg(window_start ORDER BY window_end, window_start) AS starts,
+            array_agg(window_end ORDER BY window_end, window_start) AS ends
         FROM (
             SELECT p.profile, p.window_start, p.window_end FROM model_profiles p
             WHERE p.reference_id = r.id AND p.machine_id = v.machine_id
@@ -125,8 +126,9 @@ def _document(feature: _Feature, verdict: FeatureVerdict, q_value: float | None)
         "role": feature.role,
         "kind": feature.kind,
         "reference_id": feature.reference_id,
-        "window_start": feature.first_start,
-        "window_end": feature.last_end,
+        # Of the newest windows those that decided.
+        "window_start": min((feature.starts or [])[-verdict.merged :], default=None),
+        "window_end": max((feature.ends or [])[-verdict.merged :], default=None),
         **asdict(verdict),
         "q_value": q_value,
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from modelperf.models import (
     Alert,
@@ -244,3 +247,55 @@ def test_what_can_no_longer_be_judged_is_wrong_no_more(model: ModelVersion) -> N
     policies.set_policy(model_type="baseline", values={"directions": None}, by="a")
     drift.check(model=model, by="a")
     assert wrong_days(model) == []
+
+
+def test_a_check_says_that_evaluations_stopped(model: ModelVersion) -> None:
+    metrics.record_batch(evaluations=series(model, noisy(1, 40)), by="a")
+    checked = drift.check(model=model, by="a")
+    assert (checked.is_stale, checked.recommendation) == (
+        False,
+        "No change found. Keep the model.",
+    )
+    day = {"expected_cadence_seconds": 86_400}
+    policies.set_policy(model_type="baseline", values=day, by="a")
+    checked = drift.check(model=model, by="a")
+    assert (checked.is_stale, checked.status) == (True, "stable")
+    assert checked.recommendation == (
+        "Evaluations stopped after 2026-02-10: find out why. Until then no change was found."
+    )
+    fallen = ModelVersionFactory.create(is_active=True)
+    metrics.record_batch(evaluations=series(fallen, noisy(1, 60, fall_at=45)), by="a")
+    says = drift.check(model=fallen, by="a").recommendation
+    assert says.startswith("Worse since 2026-02-15")
+    assert says.endswith("Evaluations stopped after 2026-03-02: find out why.")
+    challenger = ModelVersionFactory.create(machine=model.machine)
+    metrics.record_batch(evaluations=series(challenger, noisy(1, 40)), by="a")
+    assert not drift.check(model=challenger, by="a").is_stale
+
+
+def test_a_limit_is_named_with_its_metric_and_value(model: ModelVersion) -> None:
+    policies.set_policy(
+        model_type="baseline", values={"primary_metric": "mae", "limit_value": 2.0}, by="a"
+    )
+    for sent in series(model, [1.0, 2.5, 2.5, 2.5]):
+        last = metrics.record(evaluation=sent, by="a")
+    assert last.recommendation == ("MAE 2.5 crosses its limit 2: investigate, then retrain.")
+
+
+def test_windows_that_are_not_judged_yet_are_in_no_mean(model: ModelVersion) -> None:
+    today = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    values = noisy(1, 40)
+    for days_ago, value in zip(range(40, 0, -1), values, strict=True):
+        start = today - timedelta(days=days_ago)
+        sent = evaluation(
+            model,
+            evaluation_start=start,
+            evaluation_end=start + timedelta(days=1),
+            metrics={"mae": value if days_ago > 5 else 50.0},
+        )
+        metrics.record(evaluation=sent, by="a")
+    policies.set_policy(model_type="baseline", values={"label_delay_seconds": 86_400 * 5}, by="a")
+    checked = drift.check(model=model, by="a")
+    assert checked.status == "stable"
+    assert checked.current_performance["mae"] == values[34]
+    assert checked.baseline_performance["mae"] == pytest.approx(sum(values[:34]) / 34)

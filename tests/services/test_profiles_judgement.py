@@ -95,7 +95,11 @@ def test_the_verdict_is_that_of_the_windows_themselves() -> None:
     found = judged(model)["load"]
     assert found["statistic"] == expected.statistic
     assert (found["p_value"], found["n"]) == (expected.p_value, expected.n)
-    assert found["window_start"] == day(4)[0]
+    assert found["merged"] == expected.merged
+    assert (found["window_start"], found["window_end"]) == (
+        day(20 - expected.merged)[0],
+        day(19)[1],
+    )
 
 
 def test_windows_within_the_references_period_are_not_judged_but_tell_how_windows_differ() -> None:
@@ -163,3 +167,14 @@ def test_many_models_are_judged_in_one_statement_and_alike() -> None:
     assert found.keys() == {model.pk for model in models}
     for model in models:
         assert profiles.judge_features(model_ids=[model.pk]) == {model.pk: found[model.pk]}
+
+
+def test_the_dates_are_those_of_the_windows_that_decided() -> None:
+    model = referenced()
+    for number in range(20):
+        window(model, number, columns(1_000, shift=3.0 if number == 19 else 0.0))
+
+    load = judged(model)["load"]
+
+    assert (load["status"], load["merged"]) == ("drifted", 1)
+    assert (load["window_start"], load["window_end"]) == day(19)
