@@ -73,9 +73,9 @@ def compare(test: ABTest, policy: PolicyValues, *, ended_at: datetime | None) ->
 def _compare_windows(test: ABTest, policy: PolicyValues) -> Comparison:
     """Compare on windows, paired where both arms saw the same ones."""
     arm_a, arm_b = _arms(test)
-    common = sorted(arm_a.keys() & arm_b.keys())
-    paired = bool(common) or not (arm_a and arm_b)
+    paired = _is_paired(arm_a, arm_b)
     if paired:
+        common = sorted(arm_a.keys() & arm_b.keys())
         arm_a = {window: arm_a[window] for window in common}
         arm_b = {window: arm_b[window] for window in common}
     metric, kind = _metric(arm_a, arm_b, policy)
@@ -93,6 +93,25 @@ def _compare_windows(test: ABTest, policy: PolicyValues) -> Comparison:
         rows_b=0,
         looked_at=_look_times(losses_a, losses_b, paired=paired),
     )
+
+
+def _is_paired(arm_a: _Arm, arm_b: _Arm) -> bool:
+    """Whether the arms share most windows of the smaller one, at the first that tell.
+
+    What comes later changes the design no more: a decision stays, and no test has two designs to
+    be wrong by. Before enough windows are there, neither design can decide.
+    """
+    seen_a = seen_b = common = 0
+    is_paired = True
+    for window in sorted(arm_a.keys() | arm_b.keys()):
+        seen_a += window in arm_a
+        seen_b += window in arm_b
+        common += window in arm_a and window in arm_b
+        smaller = min(seen_a, seen_b)
+        is_paired = 2 * common >= smaller
+        if (common if is_paired else smaller) >= MIN_PAIRS:
+            break
+    return is_paired
 
 
 def _arms(test: ABTest) -> tuple[_Arm, _Arm]:

@@ -141,6 +141,54 @@ def test_results_on_different_windows_are_two_sample(
     assert (found.evidence["design"], found.winner) == ("two_sample", "model_b")
 
 
+def moved(model: ModelVersion, values: list[float], hours: float) -> list[metrics.Evaluation]:
+    sent = series(model, values)
+    for one in sent:
+        one.evaluation_start += timedelta(hours=hours)
+        one.evaluation_end += timedelta(hours=hours)
+    return sent
+
+
+def test_a_stray_common_window_takes_no_winner_away(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    test = begin(versions).test
+    record(versions[0], noisy(1, 40, level=1.5))
+    metrics.record_batch(evaluations=moved(versions[1], noisy(2, 39), 0.25), by="a")
+    before = ab_tests.results(test=test)
+    metrics.record_batch(evaluations=series(versions[1], noisy(3, 40))[5:6], by="a")
+    after = ab_tests.results(test=test)
+    assert (before.evidence["design"], before.winner) == ("two_sample", "model_b")
+    assert (after.evidence["design"], after.winner) == ("two_sample", "model_b")
+
+
+def test_the_design_stays_once_it_is_settled(versions: tuple[ModelVersion, ModelVersion]) -> None:
+    test = begin(versions).test
+    record(versions[0], noisy(1, 50, level=1.5))
+    metrics.record_batch(evaluations=moved(versions[1], noisy(2, 50), 0.25)[:16], by="a")
+    decided = ab_tests.results(test=test)
+    metrics.record_batch(evaluations=series(versions[1], noisy(4, 50, level=3.0))[17:], by="a")
+    after = ab_tests.results(test=test)
+    assert decided.evidence["decided_at"] is not None
+    assert after.evidence["design"] == "two_sample"
+    assert (after.winner, after.evidence["decided_at"]) == (
+        decided.winner,
+        decided.evidence["decided_at"],
+    )
+
+
+def test_arms_that_share_most_windows_are_paired(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    test = begin(versions).test
+    record(versions[0], noisy(1, 30))
+    stray = moved(versions[1], noisy(2, 30), 0.25)[:30:3]
+    common = [one for day, one in enumerate(series(versions[1], noisy(2, 30))) if day % 3]
+    metrics.record_batch(evaluations=[*stray, *common], by="a")
+    found = ab_tests.results(test=test)
+    assert (found.evidence["design"], found.evidence["n"]) == ("paired", 20)
+
+
 def test_results_without_data_are_undecided_then_without_winner(
     versions: tuple[ModelVersion, ModelVersion],
 ) -> None:
