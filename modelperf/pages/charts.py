@@ -18,6 +18,7 @@ BAND, PLOT, AXIS = 18, 224, 24
 SMOOTH = 7
 TITLED_DOTS = 500
 MOST_POINTS = 1500
+NEAR = 1.0  # heights of the plot within which a limit still belongs into it
 FEW = 10  # evaluations below which each one is a marker that cannot be missed
 NAMED_GAP = 4  # missing windows from which a gap is named
 
@@ -37,7 +38,7 @@ def draw(
     bands = _bands(samples, active, times)
     top = max(band.y for band in bands) + BAND + 6
     also = [v for v in (mark.baseline, mark.current) if v is not None] if mark else []
-    low, high = value_range([s.value for s in samples], also)
+    low, high = _with_limit(*value_range([s.value for s in samples], also), limit)
     values = ValueScale(low, high, top, top + PLOT)
     served, challengers = _by_role(samples, active)
     step = usual_step(samples)
@@ -65,6 +66,15 @@ def draw(
         is_few=len(samples) < FEW,
         has_challenger=bool(challengers),
     )
+
+
+def _with_limit(low: float, high: float, limit: float | None) -> tuple[float, float]:
+    """Widen the range to a limit that is near it; a far one would flatten everything else."""
+    room = NEAR * (high - low)
+    if limit is None or low <= limit <= high or not low - room <= limit <= high + room:
+        return low, high
+    pad = 0.06 * (high - low)
+    return min(low, limit - pad), max(high, limit + pad)
 
 
 def usual_step(samples: Sequence[Sample]) -> timedelta:

@@ -14,9 +14,16 @@ from django.utils.dateparse import parse_datetime
 from modelperf.models import CONFUSION_COUNTS, REGISTERED_METRICS
 from modelperf.pages.fleet import Row
 from modelperf.pages.metric_names import MetricName, named
-from modelperf.pages.shapes import Sample
+from modelperf.pages.shapes import Chart, Sample
 from modelperf.pages.verdicts import Verdict
-from modelperf.templatetags.presentation import day, decimals_for, fixed, number, window
+from modelperf.templatetags.presentation import (
+    day,
+    decimals_for,
+    fixed,
+    last_day,
+    number,
+    window,
+)
 
 Rows = Sequence[Mapping[str, Any]]
 MOST_ROWS = 400
@@ -95,16 +102,27 @@ def _time(value: datetime | str) -> datetime:
     return found
 
 
-def summary(rows: Rows, metric: MetricName, verdict: Verdict | None) -> str:
+def summary(
+    rows: Rows,
+    metric: MetricName,
+    verdict: Verdict | None,
+    *,
+    limit: float | None = None,
+    chart: Chart | None = None,
+) -> str:
     """Return the chart in words."""
     reporting = samples(rows, metric.key)
     values = [s.value for s in reporting]
     text = (
         f"{metric.label} of {len(values)} evaluations from {day(reporting[0].start)} to"
-        f" {day(reporting[-1].end)}: between {number(min(values))} and {number(max(values))}"
+        f" {last_day(reporting[-1].end)}: between {number(min(values))} and {number(max(values))}"
         f" {metric.unit}".rstrip()
         + f", median {number(median(values))}."
     )
+    if limit is not None:
+        is_drawn = chart is not None and any(level.css == "limit" for level in chart.levels)
+        where = "" if is_drawn else ", beyond what is drawn"
+        text += f" The limit is {number(limit)} {metric.unit}".rstrip() + f"{where}."
     if verdict is None or verdict.metric != metric.key or verdict.changed_at is None:
         return text
     return (

@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelperf.models import LatestModelPerformance, Machine, ModelVersion, Series
+from modelperf.models import (
+    Alert,
+    AlertMember,
+    LatestModelPerformance,
+    Machine,
+    ModelVersion,
+    Series,
+)
 from modelperf.pages import verdicts
 from modelperf.pages.metric_names import MetricName, named
-from modelperf.pages.verdicts import State, Verdict
+from modelperf.pages.verdicts import Silence, State, Verdict
 from modelperf.services.policies import Policies
 
 MOST_MACHINES = 500
 # Documents that may be large and are not shown.
 UNSHOWN = ("artefact", "hyperparameters", "feature_names", "metadata")
 UNSHOWN_STATE = ("drift_state__fold",)
+# Alerts of which a series' own verdict says nothing.
+NOTED = (Alert.Type.DATA_DRIFT.value, Alert.Type.EVALUATION_MISSING.value)
 
 SeriesKey = tuple[uuid.UUID, str]
 
@@ -35,12 +44,21 @@ class Row:
     verdict: Verdict | None
     latest: LatestModelPerformance | None
     state: State
-    is_stale: bool
+    silence: Silence | None
+    alert_types: frozenset[str]
 
     @property
     def metric(self) -> MetricName | None:
         """The judged metric, named."""
         return named(self.verdict.metric, self.machine.metadata) if self.verdict else None
+
+    @property
+    def beside(self) -> list[State]:
+        """What is to be said beside the state: silence, and unresolved alerts of another kind."""
+        silence = [self.silence.state] if self.silence else []
+        missing = "evaluation_missing" if State("stale") in silence else ""  # the same in a word
+        noted = [State(kind) for kind in NOTED if kind in self.alert_types and kind != missing]
+        return [one for one in (*silence, *noted) if one != self.state]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +82,7 @@ class Fleet:
 
 
 def load(*, find: str, chosen: uuid.UUID | None, now: datetime) -> Fleet:
-    """Read the machines in service named like `find`, and the chosen one, in 5 or 6 queries."""
+    """Read the machines in service named like `find`, and the chosen one, in 6 or 7 queries."""
     machines = _machines(find)
     is_cut, machines = len(machines) > MOST_MACHINES, machines[:MOST_MACHINES]
     picked = Machine.objects.filter(pk=chosen).first() if chosen else None
@@ -104,6 +122,7 @@ class _Reader:
     active: dict[SeriesKey, ModelVersion]
     latest: dict[SeriesKey, LatestModelPerformance]
     policies: Policies
+    alert_types: Mapping[SeriesKey, frozenset[str]]
     now: datetime
 
     def __call__(self, machine: Machine, model_type: str) -> Row:
@@ -111,15 +130,16 @@ class _Reader:
         latest = self.latest.get((machine.pk, model_type))
         verdict = verdicts.of_version(version)
         policy = self.policies.of(machine.pk, model_type)
-        is_old = latest is not None and verdicts.is_stale(latest, verdict, policy, self.now)
+        silence = verdicts.silence_of(version, latest, policy, self.now)
         return Row(
             machine=machine,
             model_type=model_type,
             version=version,
             verdict=verdict,
             latest=latest,
-            state=verdicts.state_of(verdict, latest, is_stale=is_old),
-            is_stale=is_old,
+            state=verdicts.state_of(verdict, latest, silence),
+            silence=silence,
+            alert_types=self.alert_types.get((machine.pk, model_type), frozenset()),
         )
 
 
@@ -134,5 +154,24 @@ def _reader(ids: list[uuid.UUID], now: datetime) -> _Reader:
         active={(v.machine_id, v.model_type): v for v in active},
         latest={(e.machine_id, e.model_type): e for e in latest.defer("metadata")},
         policies=Policies.load(),
+        alert_types=_alert_types(ids),
         now=now,
     )
+
+
+def _alert_types(ids: Sequence[uuid.UUID]) -> dict[SeriesKey, frozenset[str]]:
+    """Return the noted kinds of unresolved alerts of each series, of its own or of the fleet."""
+    own = Alert.objects.filter(machine_id__in=ids, is_resolved=False, alert_type__in=NOTED)
+    shared = AlertMember.objects.filter(
+        machine_id__in=ids,
+        left_at__isnull=True,
+        alert__is_resolved=False,
+        alert__alert_type__in=NOTED,
+    )
+    found: dict[SeriesKey, frozenset[str]] = {}
+    for machine_id, model_type, kind in own.values_list(
+        "machine_id", "model_type", "alert_type"
+    ).union(shared.values_list("machine_id", "alert__model_type", "alert__alert_type")):
+        key = machine_id, model_type
+        found[key] = found.get(key, frozenset()) | {kind}
+    return found

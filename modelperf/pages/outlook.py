@@ -15,7 +15,7 @@ def outlook_sentence(outlook: OutlookReport, metric: MetricName) -> str:
     if outlook.status == OutlookStatus.CROSSED:
         return f"Its level is beyond {limit}."
     if outlook.status == OutlookStatus.CROSSES:
-        sure = f"({100 * outlook.confidence:.0f} %: {_range(outlook)})"
+        sure = f"({100 * outlook.confidence:.0f}\N{NO-BREAK SPACE}%: {_range(outlook)})"
         return (
             f"If it goes on like this, it crosses {limit} around {day(outlook.crosses_at)} {sure}."
         )

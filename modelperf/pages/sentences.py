@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from modelperf.models import ModelVersion
 from modelperf.models.metrics import Evaluation
 from modelperf.pages.metric_names import MetricName
-from modelperf.pages.verdicts import GOES_STALE, Verdict, last_seen
+from modelperf.pages.verdicts import GIVES_WAY, Silence, Verdict
 from modelperf.stats.results import MetricKind
-from modelperf.templatetags.presentation import ago, day, number
+from modelperf.templatetags.presentation import ago, day, last_day, moment, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +26,26 @@ def sentence(
     version: ModelVersion | None,
     metric: MetricName,
     latest: Evaluation | None,
-    is_stale: bool,
+    silence: Silence | None,
     mean: float | None,
 ) -> Sentence:
     """Return the verdict in one or two sentences; `mean` is the metric's over the period."""
     if latest is None:
         return Sentence("No evaluation yet.", "Record the first one to see its trend here.")
     said = _said(verdict, version, metric, mean)
-    if not is_stale:
+    if silence is None:
         return said
-    seen = last_seen(latest, verdict)
-    old = f"Nothing has arrived since {day(seen)} ({ago(seen)})."
-    if verdict is not None and verdict.state.kind not in GOES_STALE:
+    old = _silent(silence)
+    if verdict is not None and verdict.state.kind not in GIVES_WAY:
         return Sentence(said.lead, f"{said.rest} {old}")
     return Sentence(old, f"Before that: {_lower(said.lead)} {said.rest}")
+
+
+def _silent(silence: Silence) -> str:
+    told = f"{last_day(silence.since)} ({ago(silence.since)})"
+    if silence.due_at is None:
+        return f"The last evaluation is of {told}."
+    return f"Nothing has arrived since {told}; an evaluation was due by {moment(silence.due_at)}."
 
 
 def _said(
@@ -117,8 +123,8 @@ def _uncertain(verdict: Verdict) -> str:
     if verdict.changed_high is None:
         return ""
     if verdict.changed_low is None:
-        return f" (95 %: not after {day(verdict.changed_high)})"
-    return f" (95 %: {day(verdict.changed_low)} – {day(verdict.changed_high)})"
+        return f" (95\N{NO-BREAK SPACE}%: not after {day(verdict.changed_high)})"
+    return f" (95\N{NO-BREAK SPACE}%: {day(verdict.changed_low)} – {day(verdict.changed_high)})"
 
 
 def _levels(verdict: Verdict, metric: MetricName) -> str:
@@ -134,7 +140,7 @@ def _size(verdict: Verdict) -> str:
     """Return the relative change; for a bias the growth is in its own unit and told already."""
     if verdict.effect is None or verdict.kind == MetricKind.TARGET_ZERO:
         return ""
-    return f", {number(100 * verdict.effect)} % worse"
+    return f", {number(100 * verdict.effect)}\N{NO-BREAK SPACE}% worse"
 
 
 def _evidence(verdict: Verdict) -> str:

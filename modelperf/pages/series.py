@@ -8,11 +8,10 @@ from datetime import UTC, datetime, time
 from functools import partial
 from typing import Any
 
-from django.db.models import Q
-from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.dateparse import parse_date
 
 from modelperf.models import ABTest, Alert, ModelVersion, TrainingRun, UnresolvedAlert
-from modelperf.pages import charts, evaluations, sentences, verdicts
+from modelperf.pages import alerts, charts, evaluations, sentences, verdicts
 from modelperf.pages.evaluations import LatestValue, Rows, TableRow
 from modelperf.pages.fleet import UNSHOWN, UNSHOWN_STATE, Fleet, Row
 from modelperf.pages.metric_names import PERCENT, MetricName, named
@@ -20,15 +19,14 @@ from modelperf.pages.outlook import outlook_sentence
 from modelperf.pages.sentences import Sentence
 from modelperf.pages.shapes import Chart, Mark
 from modelperf.pages.verdicts import State, Verdict
-from modelperf.services import ab_tests, alerts
+from modelperf.services import ab_tests
 from modelperf.services import trend as trends
 from modelperf.services.ab_tests_results import Results
 from modelperf.services.errors import InvalidError, NotFoundError
-from modelperf.services.policies import PolicyValues
 from modelperf.services.trend import TrendReport
 from modelperf.templatetags.presentation import decimals_for, fixed, window
 
-MOST_VERSIONS, MOST_ALERTS, MOST_RUNS, MOST_TESTS = 20, 50, 5, 3
+MOST_VERSIONS, MOST_RUNS, MOST_TESTS = 20, 5, 3
 FIRST_ROWS = 10
 
 
@@ -102,8 +100,8 @@ class SeriesView:
     @property
     def outlook(self) -> str:
         """When the metric crosses its limit, in a sentence."""
-        if self.report is None or self.trend_metric is None:
-            return ""
+        if self.report is None or self.trend_metric is None or self.row.silence:
+            return ""  # nothing goes on where nothing arrives
         return outlook_sentence(self.report.outlook, self.trend_metric)
 
     @property
@@ -134,10 +132,12 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
     chosen = next((n for n in names if n.key == metric), names[0] if names else None)
     means = evaluations.means(rows, row)
     policy = fleet.policies.of(row.machine.pk, row.model_type)
-    chart = _chart(row, rows, chosen, policy=policy, means=means, now=now) if chosen else None
+    is_judged = chosen is not None and row.verdict is not None and row.verdict.metric == chosen.key
+    limit = policy.limit_value if is_judged else None
+    chart = _chart(row, rows, chosen, limit=limit, means=means, now=now) if chosen else None
     columns = names[:6]
     tests = _tests(row)
-    unresolved = _alerts(row)
+    unresolved = alerts.unresolved(row)
     return SeriesView(
         row=row,
         sentence=sentences.sentence(
@@ -145,14 +145,16 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
             version=row.version,
             metric=row.metric or named(""),
             latest=row.latest,
-            is_stale=row.is_stale,
+            silence=row.silence,
             mean=means.get(row.version.model_version) if row.version else None,
         ),
         report=report,
         metric=chosen,
         metrics=names,
         chart=chart,
-        summary=evaluations.summary(rows, chosen, row.verdict) if chosen else "",
+        summary=evaluations.summary(rows, chosen, row.verdict, limit=limit, chart=chart)
+        if chosen
+        else "",
         latest=evaluations.latest_values(row, rows),
         counts=evaluations.counts(row),
         columns=columns,
@@ -160,7 +162,7 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
         n_evaluations=len(rows),
         versions=_versions(row, means),
         alerts=unresolved,
-        resolved=_resolved(row, unresolved),
+        resolved=alerts.resolved(row, unresolved),
         training_runs=list(
             TrainingRun.objects.of_series(machine_id=row.machine.pk, model_type=row.model_type)
             .defer("error_traceback", "hyperparameters")
@@ -199,7 +201,7 @@ def _chart(
     rows: Rows,
     metric: MetricName,
     *,
-    policy: PolicyValues,
+    limit: float | None,
     means: Mapping[int, float],
     now: datetime,
 ) -> Chart:
@@ -210,7 +212,7 @@ def _chart(
         unit=metric.unit,
         active=row.version.model_version if row.version else None,
         mark=_mark(judged, means) if judged else None,
-        limit=policy.limit_value if judged else None,
+        limit=limit,
         known=_known_change(row.machine.metadata),
     )
 
@@ -264,34 +266,3 @@ def _versions(row: Row, means: Mapping[int, float]) -> list[VersionRow]:
 def _tests(row: Row) -> list[ABTest]:
     of_series = ABTest.objects.of_series(machine_id=row.machine.pk, model_type=row.model_type)
     return list(of_series.order_by("-test_start", "-id")[:MOST_TESTS])
-
-
-def _alerts(row: Row) -> list[UnresolvedAlert]:
-    """Return what is unresolved of the series and of the fleet."""
-    own = Q(machine_id=row.machine.pk, model_type=row.model_type)
-    of_fleet = Q(machine_id__isnull=True)
-    return list(
-        UnresolvedAlert.objects.filter(own | of_fleet)
-        .defer("alert_details")
-        .worst_first()[:MOST_ALERTS]
-    )
-
-
-def _resolved(row: Row, unresolved: list[UnresolvedAlert]) -> Alert | None:
-    """Return the alert of the present change where a person has resolved it."""
-    verdict = row.verdict
-    if verdict is None or verdict.state.css != "degraded" or verdict.changed_at is None:
-        return None
-    if any(alert.machine_id for alert in unresolved):
-        return None
-    found = (
-        Alert.objects.filter(machine_id=row.machine.pk, model_type=row.model_type)
-        .filter(is_resolved=True, model_version=verdict.version)
-        .exclude(resolved_by=alerts.SYSTEM)
-        .order_by("-resolved_at", "-id")
-        .first()
-    )
-    told = found.alert_details.get("changed_at") if found else None
-    changed = parse_datetime(told) if isinstance(told, str) else None
-    # A later change than that opens an alert of its own.
-    return found if changed is not None and verdict.changed_at <= changed else None

@@ -11,9 +11,10 @@ from django.utils.dateparse import parse_datetime
 
 from modelperf.models import DriftState, ModelVersion
 from modelperf.models.metrics import Evaluation
+from modelperf.services.drift_following import missed_since
 from modelperf.services.policies import PolicyValues
 
-LEAST_STALE = timedelta(days=8)  # a weekly job over short windows is not late before
+LEAST_OLD = timedelta(days=8)  # a weekly job over short windows is not late before
 WORDS = {
     "degraded": "Degraded",
     "limit": "Limit crossed",
@@ -22,21 +23,30 @@ WORDS = {
     "stable": "Stable",
     "insufficient": "Not enough data",
     "stale": "Stale",
+    "old": "Old",
     "none": "No evaluation",
+    "data_drift": "Data drift",
+    "evaluation_missing": "Evaluations missing",
 }
-# Which states an old evaluation turns into stale: what was fine is not known to be so any more.
-GOES_STALE = frozenset({"stable", "improved", "insufficient", "improvement_lost"})
+# Which states silence replaces: what was fine is not known to be so any more.
+GIVES_WAY = frozenset({"stable", "improved", "insufficient", "improvement_lost"})
 WORST_FIRST = (
     "degraded",
     "limit",
     "stale",
     "improvement_lost",
+    "old",
     "insufficient",
     "none",
     "improved",
     "stable",
 )
-COLOURS = {"limit": "degraded", "improvement_lost": "stable"}
+COLOURS = {
+    "limit": "degraded",
+    "improvement_lost": "stable",
+    "data_drift": "drift",
+    "evaluation_missing": "stale",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,34 +163,60 @@ def _crossing(stored: Mapping[str, Any]) -> Crossing | None:
     return Crossing(found["threshold"], found["current"], _time(found.get("changed_at")))
 
 
-def state_of(verdict: Verdict | None, latest: Evaluation | None, *, is_stale: bool) -> State:
+def state_of(verdict: Verdict | None, latest: Evaluation | None, silence: Silence | None) -> State:
     """Return how a series stands now: what was fine long ago is not known to be fine."""
     if latest is None:
         return State("none")
     state = verdict.state if verdict else State("insufficient")
-    return State("stale") if is_stale and state.kind in GOES_STALE else state
+    return silence.state if silence and state.kind in GIVES_WAY else state
 
 
-def is_stale(
-    latest: Evaluation, verdict: Verdict | None, policy: PolicyValues, now: datetime
-) -> bool:
-    """Whether the next evaluation of the active version should have come long ago.
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """No evaluation of the active version for long: since when, and by when one was due.
 
-    Twice the cadence that the policy expects; without one, three times the window's length and
-    more than a week, since a window says little of how often it is evaluated.
+    Only a policy says when one is due, and that a series is stale; without that it is old.
     """
-    if policy.expected_cadence_seconds:
-        patience = 2 * timedelta(seconds=policy.expected_cadence_seconds)
-    else:
-        patience = max(3 * (latest.evaluation_end - latest.evaluation_start), LEAST_STALE)
-    return now - last_seen(latest, verdict) > patience
+
+    since: datetime
+    due_at: datetime | None
+
+    @property
+    def state(self) -> State:
+        """Stale where evaluations are missing, old where nobody said how often they come."""
+        return State("stale" if self.due_at else "old")
 
 
-def last_seen(latest: Evaluation, verdict: Verdict | None) -> datetime:
-    """Return the end of the active version's newest evaluation; a challenger's does not count."""
-    if verdict is None or latest.model_version == verdict.version:
+def silence_of(
+    version: ModelVersion | None,
+    latest: Evaluation | None,
+    policy: PolicyValues,
+    now: datetime,
+) -> Silence | None:
+    """Return the silence of a series, by the rule of the check where the policy has a cadence."""
+    since = last_seen(version, latest)
+    if since is None:
+        return None
+    if version is not None and policy.expected_cadence_seconds is not None:
+        due_at = missed_since(since, policy=policy, now=now)
+        return Silence(since, due_at) if due_at else None
+    if latest is None:
+        return None
+    patience = max(3 * (latest.evaluation_end - latest.evaluation_start), LEAST_OLD)
+    return Silence(since, None) if now - since > patience else None
+
+
+def last_seen(version: ModelVersion | None, latest: Evaluation | None) -> datetime | None:
+    """Return the end of the active version's newest evaluation; a challenger's does not count.
+
+    A version that has none is waited for since it was registered.
+    """
+    if version is None:
+        return latest.evaluation_end if latest else None
+    if latest is not None and latest.model_version == version.model_version:
         return latest.evaluation_end
-    return verdict.last_end
+    drift_state: DriftState | None = getattr(version, "drift_state", None)
+    return drift_state.last_evaluation_end if drift_state else version.created_at
 
 
 def _time(value: str | datetime | None) -> datetime | None:

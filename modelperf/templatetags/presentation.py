@@ -70,7 +70,8 @@ def percent(share: float | None) -> str:
     if share is None:
         return NOTHING
     rounded = f"{100 * share:.1f}".removesuffix(".0")
-    return "> 99.9 %" if rounded == "100" and share < 1 else f"{rounded} %"
+    told = "> 99.9" if rounded == "100" and share < 1 else rounded
+    return f"{told}\N{NO-BREAK SPACE}%"
 
 
 @register.filter
@@ -80,6 +81,12 @@ def day(value: datetime | None) -> str:
         return NOTHING
     local = value.astimezone(UTC)
     return f"{local.day} {local:%b %Y}"
+
+
+@register.filter
+def last_day(end: datetime | None) -> str:
+    """Return the day of a window's last instant: one that ends at midnight was the day before."""
+    return NOTHING if end is None else day(end - timedelta(microseconds=1))
 
 
 @register.filter

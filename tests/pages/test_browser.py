@@ -120,7 +120,7 @@ def test_pickers_put_the_choice_into_the_address(
 
     assert "days=90" in page.url
     assert page.locator("h1").inner_text().startswith("silent")
-    assert page.locator(".badge.stale").count() == 1
+    assert page.locator(".badge.old").count() == 1
 
     page.get_by_label("Metric").select_option(label="RMSE")
     page.get_by_role("button", name="Show").click()

@@ -172,8 +172,11 @@ def test_draw_change_before_the_period_has_no_line_and_one_level() -> None:
     assert [level.label for level in chart.levels] == ["since 1.50"]
 
 
-@pytest.mark.parametrize(("limit", "labels"), [(1.5, ["limit 1.50"]), (99.0, [])])
-def test_draw_limit_only_where_it_lies_within(limit: float, labels: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("limit", "labels"),
+    [(1.5, ["limit 1.50"]), (0.1, ["limit 0.100"]), (2.9, ["limit 2.90"]), (99.0, []), (-9.0, [])],
+)
+def test_draw_limit_only_where_it_lies_within_or_near(limit: float, labels: list[str]) -> None:
     chart = drawn(samples([2.0, 1.0] * 30), limit=limit)
 
     assert [level.label for level in chart.levels] == labels

@@ -113,15 +113,16 @@ def test_page_of_crossed_limit_says_limit_although_nothing_changed(logged_in: Cl
     assert re.search(r"the limit 0\.95", text)
 
 
-def test_page_of_silent_series_is_stale_and_never_stable(logged_in: Client) -> None:
+def test_page_of_silent_series_is_old_and_never_stable(logged_in: Client) -> None:
     last = worlds.midnight() - timedelta(days=30)
     model = worlds.series(worlds.noisy(60), last_end=last)
 
     text = show(logged_in, machine=model.machine_id)
 
-    assert "Stale Nothing has arrived since" in text
+    assert "Old The last evaluation is of" in text
+    assert "Stale" not in text  # no policy says how often evaluations come
     assert re.search(r"no evaluations, 3[01] d", text)
-    assert "Stable Stale" not in text
+    assert "Stable Old" not in text
     assert "Before that: no change found" in text
 
 
@@ -131,15 +132,55 @@ def test_page_of_silent_degraded_series_is_both(logged_in: Client) -> None:
 
     text = show(logged_in, machine=model.machine_id)
 
-    assert "Degraded Stale Degraded since" in text
-    assert "Nothing has arrived since" in text
+    assert "Degraded Old Degraded since" in text
+    assert "The last evaluation is of" in text
 
 
 def test_page_with_expected_cadence_is_stale_after_twice_of_it(logged_in: Client) -> None:
     factories.PolicyFactory.create(expected_cadence_seconds=86400)
     model = worlds.series(worlds.noisy(60), last_end=worlds.midnight() - timedelta(days=3))
 
-    assert "Stale" in show(logged_in, machine=model.machine_id)
+    text = show(logged_in, machine=model.machine_id)
+
+    assert "Stale Nothing has arrived since" in text
+    factories.PolicyFactory.create().delete()
+    assert "Stale" not in show(logged_in, machine=model.machine_id)
+
+
+def test_page_of_stale_series_foretells_nothing(logged_in: Client) -> None:
+    factories.PolicyFactory.create(expected_cadence_seconds=86400, limit_value=0.7)
+    falling = [level - 0.002 * i for i, level in enumerate(worlds.noisy(60))]
+    fresh = worlds.series(falling)
+    stale = worlds.series(falling, name="b", last_end=worlds.midnight() - timedelta(days=9))
+
+    assert "If it goes on like this" in show(logged_in, machine=fresh.machine_id)
+    assert "If it goes on like this" not in show(logged_in, machine=stale.machine_id)
+
+
+def test_page_draws_and_tells_the_limit(logged_in: Client) -> None:
+    policy = factories.PolicyFactory.create(limit_value=0.85)
+    model = worlds.series(worlds.noisy(60))
+
+    response = logged_in.get(PAGE, {"machine": model.machine_id})
+    assert '<line class="limit"' in response.content.decode()
+    assert "The limit is 0.850." in text_of(response)
+
+    policy.limit_value = 0.1
+    policy.save()
+    response = logged_in.get(PAGE, {"machine": model.machine_id})
+    assert '<line class="limit"' not in response.content.decode()
+    assert "The limit is 0.100, beyond what is drawn." in text_of(response)
+
+
+def test_page_says_one_day_of_the_last_evaluation(logged_in: Client) -> None:
+    model = worlds.series(worlds.noisy(60))
+    yesterday = worlds.midnight() - timedelta(days=1)
+
+    text = show(logged_in, machine=model.machine_id)
+
+    told = f"{yesterday.day} {yesterday:%b %Y}"
+    assert f"Last evaluation {told}" in text
+    assert f"Latest evaluation v1, {told}" in text
 
 
 def test_page_of_machine_without_model_shows_how_to_register_one(logged_in: Client) -> None:
@@ -368,6 +409,67 @@ def test_page_shows_alerts_of_the_fleet_beside_those_of_the_series(logged_in: Cl
     assert "long over" not in text
 
 
+def test_page_shows_alerts_of_the_fleet_of_its_own_type_alone(logged_in: Client) -> None:
+    model = worlds.series(worlds.noisy(40))
+    factories.AlertFactory.create(fleet=True, model_type="forecast", alert_message="others fell")
+
+    assert "others fell" not in show(logged_in, machine=model.machine_id)
+
+
+def test_page_counts_evaluations_only_since_a_change(logged_in: Client) -> None:
+    model = worlds.series(worlds.noisy(40))
+    for alert_type, rule in [
+        ("drift_detected", "change_point"),
+        ("performance_degradation", "limit"),
+        ("data_drift", "data_drift"),
+        ("evaluation_missing", "evaluation_missing"),
+    ]:
+        factories.AlertFactory.create(
+            model=model, alert_type=alert_type, occurrences=7, alert_details={"rule": rule}
+        )
+    factories.AlertFactory.create(
+        fleet=True, occurrences=51, alert_details={"rule": "change_point"}
+    )
+
+    text = show(logged_in, machine=model.machine_id)
+
+    assert text.count("7 evaluations since") == 2
+    assert "7 evaluations since the change" in text
+    assert "7 evaluations since it was crossed" in text
+    assert "51" not in text
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_state_has_data_drift_beside_it(logged_in: Client, is_shared: bool) -> None:
+    model = worlds.series(worlds.noisy(40))
+    worlds.series(worlds.noisy(40), name="another")
+    alert = factories.AlertFactory.create(
+        **{"fleet": True} if is_shared else {"model": model}, alert_type="data_drift"
+    )
+    if is_shared:
+        alert.members.create(
+            machine=model.machine, model=model, condition_key="a", joined_at=timezone.now()
+        )
+
+    text = show(logged_in, machine=model.machine_id)
+
+    assert "baseline Stable Data drift No change found" in text
+    assert text.count("Stable Data drift") == 2  # in the head and in the list
+    alerts.resolve(alert=alert, by="user:ada", action="false_alarm")
+    assert "Data drift" not in show(logged_in, machine=model.machine_id)
+
+
+def test_state_has_missing_evaluations_beside_it_unless_stale_says_so(logged_in: Client) -> None:
+    model = worlds.series(worlds.noisy(40), last_end=worlds.midnight() - timedelta(days=3))
+    factories.AlertFactory.create(model=model, alert_type="evaluation_missing")
+    assert "Stable Evaluations missing" in show(logged_in, machine=model.machine_id)
+
+    factories.PolicyFactory.create(expected_cadence_seconds=86400)
+    text = show(logged_in, machine=model.machine_id)
+    assert "Stale" in text
+    assert "Evaluations missing" not in text
+
+
 def test_page_of_degradation_that_a_person_resolved_says_who_and_what(logged_in: Client) -> None:
     model = worlds.series(worlds.noisy(80, fall=0.03, at=60))
     alert = Alert.objects.get(machine_id=model.machine_id)
@@ -521,9 +623,9 @@ def test_page_needs_the_same_queries_for_one_series_and_for_many(logged_in: Clie
         logged_in.get(PAGE, {"machine": model.machine_id})
 
     # session, user; machines, the chosen one, series, active versions with states, latest rows,
-    # policies; of the trend: evaluations, active version, policy; A/B tests, versions, alerts,
-    # training runs
-    assert len(few) == len(many) == 15
+    # policies, alerts beside the states; of the trend: evaluations, active version, policy; A/B
+    # tests, versions, alerts, training runs
+    assert len(few) == len(many) == 16
 
 
 def test_page_of_metric_without_direction_draws_it_and_judges_nothing(logged_in: Client) -> None:

@@ -74,7 +74,7 @@ def test_exact_shows_every_digit() -> None:
     ],
 )
 def test_percent_says_nearly_all_is_not_all(share: float | None, text: str) -> None:
-    assert presentation.percent(share) == text
+    assert presentation.percent(share) == text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,11 @@ def test_read_cuts_long_texts_and_drops_zero_bytes() -> None:
 )
 def test_named_gives_label_and_unit(key: str, metadata: dict[str, object], heading: str) -> None:
     assert named(key, metadata).heading == heading
+
+
+def test_last_day_is_that_of_the_last_instant() -> None:
+    midnight = datetime(2026, 11, 23, tzinfo=UTC)
+
+    assert presentation.last_day(midnight) == "22 Nov 2026"
+    assert presentation.last_day(midnight + timedelta(hours=1)) == "23 Nov 2026"
+    assert presentation.last_day(None) == "–"

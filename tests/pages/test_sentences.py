@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from modelperf.models import DriftState, ModelPerformanceMetric, ModelVersion
 from modelperf.pages import verdicts
 from modelperf.pages.metric_names import named
 from modelperf.pages.sentences import Sentence, sentence
-from modelperf.pages.verdicts import Verdict
+from modelperf.pages.verdicts import Silence, Verdict
 from modelperf.services.policies import PolicyValues
+from modelperf.templatetags.presentation import day, moment
 
 NOW = timezone.now()
 DAY = timedelta(days=1)
@@ -55,13 +56,15 @@ def evaluation(*, version: int = 2, age: timedelta = DAY) -> ModelPerformanceMet
     )
 
 
-def said(version: ModelVersion | None, *, is_stale: bool = False, mean: float | None = None) -> str:
+def said(
+    version: ModelVersion | None, *, silence: Silence | None = None, mean: float | None = None
+) -> str:
     told = sentence(
         verdicts.of_version(version),
         version=version,
         metric=named("mae", {"unit": "kWh"}),
         latest=evaluation(),
-        is_stale=is_stale,
+        silence=silence,
         mean=mean,
     )
     return join(told).replace("\N{NO-BREAK SPACE}", " ")
@@ -167,58 +170,91 @@ def test_not_judged_and_not_active_are_said() -> None:
     assert said(None).startswith("No version is active.|")
 
 
-def test_stale_puts_the_silence_first_unless_degraded() -> None:
-    fine = said(judged("stable", changed_at=None), is_stale=True)
-    bad = said(judged("degraded", conditions=[CHANGE]), is_stale=True)
+def test_silence_comes_first_unless_degraded() -> None:
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    stale = Silence(since=midnight - 3 * DAY, due_at=midnight - 2 * DAY)
+    old = Silence(since=midnight - 30 * DAY, due_at=None)
+    fine = judged("stable", changed_at=None)
+    bad = judged("degraded", conditions=[CHANGE])
 
-    assert fine.startswith("Nothing has arrived since")
-    assert "|Before that: no change found in the MAE of v2" in fine
-    assert bad.startswith("Degraded since 1 Jan 2017|")
-    assert "evaluations. Nothing has arrived since" in bad
+    assert said(fine, silence=stale).startswith(
+        f"Nothing has arrived since {day(midnight - 4 * DAY)} ("
+    )
+    assert f"; an evaluation was due by {moment(midnight - 2 * DAY)}.|" in said(fine, silence=stale)
+    assert said(fine, silence=old).startswith(
+        f"The last evaluation is of {day(midnight - 31 * DAY)} ("
+    )
+    assert "|Before that: no change found in the MAE of v2" in said(fine, silence=old)
+    assert said(bad, silence=stale).startswith("Degraded since 1 Jan 2017|")
+    assert "evaluations. Nothing has arrived since" in said(bad, silence=stale)
 
 
 @pytest.mark.parametrize(
-    ("age", "cadence", "expected"),
+    ("age", "cadence", "delay", "expected"),
     [
-        (timedelta(days=7), None, False),
-        (timedelta(days=9), None, True),
-        (timedelta(days=1.5), 86_400, False),
-        (timedelta(days=2.5), 86_400, True),
-        (timedelta(hours=3), 3_600, True),
+        (timedelta(days=7), None, 0, None),
+        (timedelta(days=9), None, 0, "old"),
+        (timedelta(days=1.5), 86_400, 0, None),
+        (timedelta(days=2.5), 86_400, 0, "stale"),
+        (timedelta(days=2.5), 86_400, 86_400, None),
+        (timedelta(days=3.5), 86_400, 86_400, "stale"),
+        (timedelta(hours=3), 3_600, 0, "stale"),
+        (timedelta(days=40), 30 * 86_400, 0, None),
     ],
 )
-def test_is_stale_after_twice_the_cadence_or_more_than_a_week(
-    age: timedelta, cadence: int | None, expected: bool
+def test_silence_is_stale_by_the_policy_and_old_without_one(
+    age: timedelta, cadence: int | None, delay: int, expected: str | None
 ) -> None:
-    policy = PolicyValues(expected_cadence_seconds=cadence)
+    policy = PolicyValues(expected_cadence_seconds=cadence, label_delay_seconds=delay)
 
-    assert verdicts.is_stale(evaluation(age=age), None, policy, NOW) is expected
+    silence = verdicts.silence_of(judged("stable"), evaluation(age=age), policy, NOW)
+
+    assert (silence.state.kind if silence else None) == expected
 
 
-def test_is_stale_when_only_a_challenger_is_still_evaluated() -> None:
+def test_silence_when_only_a_challenger_is_still_evaluated() -> None:
     version = judged("stable")
     version.drift_state.last_evaluation_end = NOW - 30 * DAY
 
-    assert verdicts.is_stale(evaluation(version=3), verdict_of(version), PolicyValues(), NOW)
-    assert not verdicts.is_stale(evaluation(version=2), verdict_of(version), PolicyValues(), NOW)
+    assert verdicts.silence_of(version, evaluation(version=3), PolicyValues(), NOW)
+    assert not verdicts.silence_of(version, evaluation(version=2), PolicyValues(), NOW)
+
+
+def test_silence_of_a_version_that_was_never_evaluated_counts_from_its_registration() -> None:
+    version = ModelVersion(model_version=1, created_at=NOW - 3 * DAY)
+    version._state.fields_cache["drift_state"] = None
+
+    daily = PolicyValues(expected_cadence_seconds=86_400)
+    assert verdicts.silence_of(version, None, daily, NOW) == Silence(NOW - 3 * DAY, NOW - 2 * DAY)
+    assert verdicts.silence_of(version, None, PolicyValues(), NOW) is None
+    assert verdicts.silence_of(None, None, daily, NOW) is None
 
 
 @pytest.mark.parametrize(
-    ("status", "stale", "kind"),
+    ("status", "due_at", "kind"),
     [
-        ("stable", True, "stale"),
-        ("improved", True, "stale"),
-        ("insufficient_data", True, "stale"),
-        ("degraded", True, "degraded"),
-        ("stable", False, "stable"),
+        ("stable", NOW, "stale"),
+        ("improved", NOW, "stale"),
+        ("insufficient_data", NOW, "stale"),
+        ("degraded", NOW, "degraded"),
+        ("stable", None, "old"),
+        ("degraded", None, "degraded"),
     ],
 )
-def test_state_of_what_was_fine_long_ago_is_stale(status: str, stale: bool, kind: str) -> None:
-    state = verdicts.state_of(verdict_of(judged(status)), evaluation(), is_stale=stale)
+def test_state_of_what_was_fine_long_ago_gives_way(
+    status: str, due_at: datetime | None, kind: str
+) -> None:
+    silence = Silence(NOW - 30 * DAY, due_at)
+
+    state = verdicts.state_of(verdict_of(judged(status)), evaluation(), silence)
 
     assert state.kind == kind
+    assert verdicts.state_of(verdict_of(judged(status)), evaluation(), None).kind not in {
+        "stale",
+        "old",
+    }
 
 
 def test_state_without_evaluation_or_verdict() -> None:
-    assert verdicts.state_of(None, None, is_stale=False).word == "No evaluation"
-    assert verdicts.state_of(None, evaluation(), is_stale=False).word == "Not enough data"
+    assert verdicts.state_of(None, None, None).word == "No evaluation"
+    assert verdicts.state_of(None, evaluation(), None).word == "Not enough data"
