@@ -20,10 +20,6 @@ class ABTestQuerySet(models.QuerySet["ABTest"]):
         """Keep the tests under way."""
         return self.filter(test_status=ABTest.Status.RUNNING)
 
-    def expired(self, now: datetime) -> ABTestQuerySet:
-        """Keep the running tests whose end has passed."""
-        return self.running().filter(test_end__lte=now)
-
     def of_series(self, *, machine_id: uuid.UUID, model_type: str) -> ABTestQuerySet:
         """Keep the tests of one series."""
         return self.filter(machine_id=machine_id, model_type=model_type)

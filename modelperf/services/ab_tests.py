@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import structlog
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from modelperf.models import ABTest, Machine, ModelPerformanceMetric, ModelVersion
@@ -20,7 +21,7 @@ from modelperf.services.ab_tests_evidence import (
     evidence_document,
 )
 from modelperf.services.ab_tests_results import Results, told
-from modelperf.services.ab_tests_status import status_now
+from modelperf.services.ab_tests_status import closes_at, status_now
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.policies import policy_of
 from modelperf.stats.row_fold import MIN_ROWS
@@ -88,7 +89,7 @@ def start(
     with transaction.atomic():
         metrics_store.lock_series([model_a.pk])
         of_series = ABTest.objects.of_series(machine_id=machine.pk, model_type=model_type)
-        for expired in of_series.expired(timezone.now()):
+        for expired in _over(of_series):
             _complete(_locked(expired), by)
         running = of_series.running().first()
         if running is not None:
@@ -142,6 +143,9 @@ def _refuse_arms(
 def _expectation(test: ABTest, cadence: timedelta | None) -> str:
     """Say how many windows the test will see, and warn where no decision can come of them."""
     message = f"A/B test of v{test.model_a_version} and v{test.model_b_version} started."
+    closes = closes_at(test)
+    if closes is not None and closes != test.test_end:
+        message += f" Its labels may come late: it is decided on {closes:%d %B %Y, %H:%M} UTC."
     if cadence is None or test.test_end is None:
         return f"{message} At least {MIN_PAIRS} common windows are needed for a decision."
     windows = int((test.test_end - test.test_start) / cadence)
@@ -160,7 +164,7 @@ def _hours(duration: timedelta) -> str:
 
 
 def _cadence(test: ABTest) -> timedelta | None:
-    """Return the median distance of the series' last windows, None where it has too few."""
+    """Return the median distance of the series' last windows, else what its policy expects."""
     ends = sorted(
         set(
             ModelPerformanceMetric.objects.of_series(
@@ -171,7 +175,11 @@ def _cadence(test: ABTest) -> timedelta | None:
         )
     )
     steps = sorted(after - before for before, after in pairwise(ends))
-    return steps[len(steps) // 2] if steps else None
+    if steps:
+        return steps[len(steps) // 2]
+    policy = policy_of(machine_id=test.machine_id, model_type=test.model_type)
+    seconds = policy.expected_cadence_seconds
+    return timedelta(seconds=seconds) if seconds else None
 
 
 def results(*, test: ABTest) -> Results:
@@ -179,7 +187,7 @@ def results(*, test: ABTest) -> Results:
     if test.test_status == ABTest.Status.COMPLETED and test.evidence:
         return told(test, test.evidence, test.model_a_metrics, test.model_b_metrics, ended=True)
     is_over = status_now(test) == ABTest.Status.COMPLETED
-    comparison = _compared_at(test, test.test_end if is_over else None)
+    comparison = _compared_at(test, closes_at(test) if is_over else None)
     return told(
         test,
         evidence_document(comparison),
@@ -207,9 +215,9 @@ def complete(*, test: ABTest, by: str) -> ABTest:
 
 
 def complete_expired(*, by: str) -> Expired:
-    """End every running test whose end has passed; one that cannot be ended stops no other."""
+    """End every running test that is over; one that cannot be ended stops no other."""
     found = Expired([], [])
-    for test in ABTest.objects.expired(timezone.now()).order_by("test_end", "id"):
+    for test in _over(ABTest.objects.order_by("test_end", "id")):
         try:
             found.ended.append(complete(test=test, by=by))
         except ConflictError:  # somebody else has ended it meanwhile
@@ -218,6 +226,12 @@ def complete_expired(*, by: str) -> Expired:
             log.exception("ab_test_not_ended", test_id=str(test.pk))
             found.failed.append(test)
     return found
+
+
+def _over(tests: QuerySet[ABTest]) -> list[ABTest]:
+    """Return the running tests that end now: those whose labels may still come run on."""
+    expired = tests.filter(test_status=ABTest.Status.RUNNING, test_end__lte=timezone.now())
+    return [test for test in expired if status_now(test) == ABTest.Status.COMPLETED]
 
 
 def _locked(test: ABTest) -> ABTest:
@@ -237,7 +251,7 @@ def _running(test: ABTest) -> ABTest:
 def _complete(test: ABTest, by: str) -> ABTest:
     """Store what a locked test has come to; the database lets nobody change it afterwards."""
     now = timezone.now()
-    comparison = _compared_at(test, min(now, test.test_end or now))
+    comparison = _compared_at(test, min(now, closes_at(test) or now))
     test.test_status = ABTest.Status.COMPLETED
     test.evidence = evidence_document(comparison)
     test.model_a_metrics = comparison.model_a_metrics

@@ -9,12 +9,14 @@ import pytest
 from django.utils import timezone
 
 from modelperf.models import ABTest, ModelVersion
-from modelperf.services import ab_tests, metrics, policies
+from modelperf.services import ab_tests, ab_tests_observations, metrics, policies
 from modelperf.services.errors import ConflictError, InvalidError
 from tests.factories import ModelVersionFactory
 from tests.services.builders import START, noisy, series
 
 pytestmark = pytest.mark.django_db
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -282,3 +284,41 @@ def test_an_expired_test_is_over_whatever_is_stored(
         ab_tests.cancel(test=test, by="a")
     with pytest.raises(InvalidError, match="future"):
         begin(versions, test_start=timezone.now() + timedelta(hours=1))
+
+
+def test_a_test_waits_for_late_labels(versions: tuple[ModelVersion, ModelVersion]) -> None:
+    week = int(timedelta(days=7).total_seconds())
+    policies.set_policy(model_type="baseline", values={"label_delay_seconds": week}, by="a")
+    begun = timezone.now() - timedelta(days=3)
+    started = begin(versions, test_start=begun, duration_hours=24)
+    closes = begun + timedelta(days=8)
+    assert f"decided on {closes:%d %B %Y, %H:%M} UTC" in started.message
+    assert ab_tests.complete_expired(by="a").ended == []
+    assert ab_tests.results(test=started.test).test_status == "running"
+    observed = [ab_tests_observations.Observation(unit="u", loss_a=1.0, loss_b=2.0)]
+    ab_tests_observations.observe(test=started.test, observations=observed, by="a")
+    with pytest.raises(ConflictError, match="is running"):
+        begin(versions)
+    ABTest.objects.update(test_start=begun - 5 * DAY, test_end=begun - 4 * DAY)
+    assert [one.pk for one in ab_tests.complete_expired(by="a").ended] == [started.test.pk]
+
+
+def test_late_labels_count_by_the_end_of_their_window(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    year = 366 * 86_400
+    policies.set_policy(model_type="baseline", values={"label_delay_seconds": year}, by="a")
+    test = begin(versions, duration_hours=24 * 20).test
+    for model in versions:
+        record(model, noisy(model.model_version, 30))
+    found = ab_tests.results(test=test)
+    assert (found.test_status, found.evidence["windows_a"]) == ("running", 20)
+
+
+def test_the_expected_cadence_is_the_least_duration_of_a_new_series(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    policies.set_policy(model_type="baseline", values={"expected_cadence_seconds": 3600}, by="a")
+    started = begin(versions, duration_hours=24)
+    assert started.test.counts_from == START + timedelta(hours=1)
+    assert "About 24 windows" in started.message
