@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -11,6 +12,18 @@ from django.db.models import Q
 from modelperf.models.keys import uuid7
 from modelperf.models.registry import MODEL_TYPE_LENGTH, Machine, ModelVersion
 from modelperf.stats.results import Status
+
+
+class CheckRunQuerySet(models.QuerySet["CheckRun"]):
+    """Reads of checks."""
+
+    def newest_end(self) -> datetime | None:
+        """Return when the newest check of whole model types ended."""
+        whole = self.filter(machine__isnull=True).order_by("-finished_at")
+        return whole.values_list("finished_at", flat=True).first()
+
+
+CheckRunManager = models.Manager.from_queryset(CheckRunQuerySet)
 
 
 class CheckRun(models.Model):
@@ -34,6 +47,8 @@ class CheckRun(models.Model):
         default=0, help_text="Series that something was recorded for meanwhile"
     )
     summary = models.JSONField(default=dict)
+
+    objects: ClassVar[CheckRunManager] = CheckRunManager()
 
     class Meta:
         db_table = "model_check_runs"

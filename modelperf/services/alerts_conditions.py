@@ -39,6 +39,7 @@ class OpenAlert(msgspec.Struct, frozen=True):
     severity: str
     occurrences: int
     details: dict[str, Any]
+    opened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

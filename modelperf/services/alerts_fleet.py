@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 from typing import Any, Final, NamedTuple
@@ -17,11 +16,10 @@ from modelperf.models.keys import uuid7
 from modelperf.services.alerts_conditions import (
     METRIC_LABELS,
     OpenAlert,
-    Wanted,
     common_key,
     condition_key,
 )
-from modelperf.services.alerts_following import Changes, Fleet
+from modelperf.services.alerts_following import SYSTEM
 from modelperf.services.database import execute
 from modelperf.services.metrics_rows import Subject
 from modelperf.services.policies import PolicyValues
@@ -68,20 +66,21 @@ class CommonFall:
 
 
 @dataclass(slots=True)
-class OpenFleetAlert:
-    """An unresolved fleet alert with the members that have not left, by condition key."""
+class FleetAlert:
+    """A fleet alert, unresolved or resolved by a person, with its present members by key."""
 
     alert: OpenAlert
+    is_resolved: bool
     n_joined: int
     members: dict[str, Present]
 
 
 class Present(NamedTuple):
-    """A member that has not left; `had_own` where its own series showed the fall as well."""
+    """A member that has not left, with what its own series showed: nothing, or the fall as well."""
 
     machine_id: uuid.UUID
     model_id: uuid.UUID
-    had_own: bool
+    details: dict[str, Any]
 
 
 class Member(NamedTuple):
@@ -109,194 +108,68 @@ class Type:
         return max(self.policy.fleet_alert_machines, share)
 
 
-def read_open() -> dict[Group, OpenFleetAlert]:
-    """Return the unresolved fleet alerts."""
+def read() -> dict[Group, FleetAlert]:
+    """Return the fleet alerts that are unresolved, or that a person has resolved."""
     found = execute(
         """
         SELECT a.id, a.condition_key, a.alert_type, a.severity, a.occurrences, a.alert_details,
-            count(m.id),
+            a.alert_timestamp,
+            a.is_resolved, count(m.id),
             jsonb_agg(
-                jsonb_build_array(m.condition_key, m.machine_id, m.model_id, m.details <> '{}'))
+                jsonb_build_array(m.condition_key, m.machine_id, m.model_id, m.details))
                 FILTER (WHERE m.left_at IS NULL AND m.id IS NOT NULL)
         FROM model_alerts a LEFT JOIN model_alert_members m ON m.alert_id = a.id
-        WHERE a.machine_id IS NULL AND NOT a.is_resolved
+        WHERE a.machine_id IS NULL AND a.condition_key LIKE 'fleet:%%'
+            AND (NOT a.is_resolved OR a.resolved_by <> %s)
         GROUP BY a.id
-        """
+        ORDER BY a.is_resolved DESC, a.resolved_at
+        """,
+        [SYSTEM],
     )
-    return {
-        Group.of(key): OpenFleetAlert(
-            OpenAlert(
-                id=alert_id,
-                model_id=None,
-                condition_key=key,
-                alert_type=kind,
-                severity=severity,
-                occurrences=occurrences,
-                details=msgspec.json.decode(details),
-            ),
-            n_joined,
-            _members(members),
-        )
-        for alert_id, key, kind, severity, occurrences, details, n_joined, members in found
-        if key.startswith("fleet:")
-    }
+    return {Group.of(row[1]): _fleet_alert(row) for row in found}
+
+
+def _fleet_alert(row: tuple[Any, ...]) -> FleetAlert:
+    alert_id, key, kind, severity, occurrences, details, opened_at, *rest = row
+    is_resolved, n_joined, members = rest
+    alert = OpenAlert(
+        id=alert_id,
+        model_id=None,
+        condition_key=key,
+        alert_type=kind,
+        severity=severity,
+        occurrences=occurrences,
+        details=msgspec.json.decode(details),
+        opened_at=opened_at,
+    )
+    return FleetAlert(alert, is_resolved, n_joined, _members(members))
 
 
 def _members(packed: str | bytes | None) -> dict[str, Present]:
     rows = [] if packed is None else msgspec.json.decode(packed, type=list[_Row])
-    return {key: Present(machine_id, model_id, had) for key, machine_id, model_id, had in rows}
+    return {key: Present(machine, model, details) for key, machine, model, details in rows}
 
 
-_Row = tuple[str, uuid.UUID, uuid.UUID, bool]
+_Row = tuple[str, uuid.UUID, uuid.UUID, dict[str, Any]]
 
 
-@dataclass(slots=True)
-class Gathering:
-    """Moves what has one cause out of the series' own changes into fleet alerts."""
-
-    changes: Changes
-    types: Mapping[str, Type]
-    falls: Mapping[Group, CommonFall]
-    is_known: frozenset[uuid.UUID]
-    members: list[Member] = field(default_factory=list)
-
-    def gather(self, open_alerts: Mapping[Group, OpenFleetAlert]) -> None:
-        """Open, continue and end fleet alerts; their members get no alert of their own."""
-        wanted: dict[Group, Conditions] = defaultdict(lambda: defaultdict(list))
-        for key in self.changes.wanted:
-            wanted[Group.of(key)][common_key(key)].append(key)
-        for group in {*wanted, *open_alerts, *self.falls}:
-            if group.model_type not in self.types:
-                continue
-            if group in open_alerts:
-                self._continue(group, open_alerts[group], wanted[group])
-            else:
-                self._open(group, wanted[group])
-
-    def _open(self, group: Group, wanted: Conditions) -> None:
-        fall = self.falls.get(group)
-        joining = self._fallen(group) if fall else self._raised(wanted)
-        if len(joining) < (1 if fall else self.types[group.model_type].fewest_in_storm):
-            return
-        says = self._wanted(group, joining, wanted)
-        self.changes.raised[group.condition_key] = (says, Fleet(group.model_type))
-        for member_key, subject in joining.items():
-            self._join(group, member_key, subject, wanted)
-
-    def _fallen(self, group: Group) -> dict[str, Subject]:
-        """Return who fell with the others and has no problem of its own beside that."""
-        fall = self.falls.get(group)
-        if fall is None:
-            return {}
-        return {
-            group.member_key(subject): subject
-            for model_id, subject in fall.members.items()
-            if model_id not in fall.own and model_id in self.is_known
-        }
-
-    def _raised(self, wanted: Conditions) -> dict[str, Subject]:
-        """Return whose alerts are new."""
-        raised = self.changes.raised
-        return {
-            member_key: self.changes.wanted[keys[0]][1]
-            for member_key, keys in wanted.items()
-            if any(key in raised for key in keys)
-        }
-
-    def _join(self, group: Group, member_key: str, subject: Subject, wanted: Conditions) -> None:
-        details: dict[str, Any] = {}
-        for key in wanted.get(member_key, ()):
-            details = details or self.changes.wanted[key][0].details
-            self.changes.raised.pop(key, None)
-            if key in self.changes.kept:
-                alert, _, _ = self.changes.kept.pop(key)
-                self.changes.cleared[key] = (alert, "in_fleet_alert")
-            self.changes.told(subject, key, "in_fleet_alert", fleet=group.condition_key)
-        ids = subject.machine_id, subject.model_id
-        self.members.append(Member(group.condition_key, *ids, member_key, details, False))
-
-    def _leave(self, group: Group, now_open: OpenFleetAlert, member_key: str) -> None:
-        ids = now_open.members[member_key][:2]
-        self.members.append(Member(group.condition_key, *ids, member_key, {}, has_left=True))
-
-    def _continue(self, group: Group, now_open: OpenFleetAlert, wanted: Conditions) -> None:
-        fall, fallen, members = self.falls.get(group), self._fallen(group), now_open.members
-        # Whose own series showed the fall and is well leaves, though the fleet's split stays.
-        left = {
-            key
-            for key, one in members.items()
-            if key not in wanted
-            and (one.had_own or key not in fallen)
-            and one.model_id in self.is_known
-        }
-        staying = members.keys() - left
-        shared = {key: one for key, one in fallen.items() if key in wanted}
-        own = fall.own if fall else frozenset()
-        joining = {
-            key: subject
-            for key, subject in (self._raised(wanted) | shared).items()
-            if key not in members and subject.model_id not in own
-        }
-        self.changes.alert_ids[group.condition_key] = now_open.alert.id
-        for key in left:
-            self._leave(group, now_open, key)
-        if fall is None and 2 * (len(staying) + len(joining)) <= now_open.n_joined:
-            # The fleet is well again: whoever is not gets an alert of its own.
-            self.changes.cleared[group.condition_key] = (now_open.alert, "recovered")
-            for key in staying:
-                self._leave(group, now_open, key)
-            return
-        for member_key in staying:
-            for key in wanted.get(member_key, ()):
-                if (found := self.changes.raised.pop(key, None)) is not None:
-                    self.changes.told(found[1], key, "in_fleet_alert", fleet=group.condition_key)
-        for member_key, subject in joining.items():
-            self._join(group, member_key, subject, wanted)
-        says = self._wanted(group, [*staying, *joining], wanted, before=now_open.alert)
-        self.changes.kept[group.condition_key] = (now_open.alert, says, Fleet(group.model_type))
-
-    def _wanted(
-        self,
-        group: Group,
-        members: Collection[str],
-        wanted: Conditions,
-        *,
-        before: OpenAlert | None = None,
-    ) -> Wanted:
-        """Return what a fleet alert says now; it keeps the date it opened with."""
-        own = [self.changes.wanted[key][0] for one in members for key in wanted.get(one, ())]
-        fall, n_machines = self.falls.get(group), self.types[group.model_type].n_machines
-        dates = sorted(date for one in own if (date := one.details.get("changed_at")))
-        changed_at = fall.changed_at if fall else (dates[0] if dates else None)
-        if before is not None:
-            changed_at = before.details.get("changed_at")
-        return Wanted(
-            condition_key=group.condition_key,
-            alert_type=group.alert_type,
-            severity="critical" if any(one.severity == "critical" for one in own) else "warning",
-            message=_message(group, len(members), n_machines, changed_at),
-            occurrences=max([1, *(one.occurrences for one in own)]),
-            current=fall.statistic if fall else None,
-            threshold=fall.threshold if fall else None,
-            baseline=None,
-            details={
-                "rule": "common_cause" if fall else "storm",
-                "metric": group.metric,
-                "changed_at": changed_at,
-                "n_members": len(members),
-                "n_machines": n_machines,
-                "statistic": fall.statistic if fall else None,
-                "p_value": fall.p_value if fall else None,
-                "effect": fall.effect if fall else None,
-            },
-        )
-
-
-def _message(group: Group, n: int, n_machines: int, changed_at: str | None) -> str:
+def common_message(group: Group, n: int, n_machines: int, changed_at: str | None) -> str:
+    """Return what is said of a fall that the machines share."""
     label = METRIC_LABELS.get(group.metric, group.metric)
     says = _SAYS.get(group.alert_type, f"{label} is worse")
     since = f" since {changed_at:.10}" if changed_at else ""
     return f"{group.model_type}: {says}{since} on {n} of {n_machines} machines together."
+
+
+def storm_message(group: Group, n: int, n_machines: int, dates: Sequence[str]) -> str:
+    """Return what is said of machines that alert at once, from whatever cause."""
+    label = METRIC_LABELS.get(group.metric, group.metric)
+    says = _SAYS.get(group.alert_type, f"{label} is worse")
+    first, last = (f"{dates[0]:.10}", f"{dates[-1]:.10}") if dates else ("", "")
+    since = f" since {first}" if first == last else f" since between {first} and {last}"
+    return (
+        f"{group.model_type}: {n} of {n_machines} machines at once: {says}{since if first else ''}."
+    )
 
 
 _SAYS: Final = {

@@ -6,7 +6,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +22,7 @@ from modelperf.services.alerts_conditions import (
     wanted_alerts,
 )
 from modelperf.services.database import execute
-from modelperf.services.metrics_rows import Subject
+from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Subject
 from modelperf.services.policies import PolicyValues
 
 SYSTEM: Final = "system"
@@ -33,7 +33,8 @@ _TOUCHING: Final = frozenset({"opened", "cleared", "in_fleet_alert"})
 class Followed:
     """A series whose alerts follow: the verdict on its active version, and what else was seen.
 
-    `seen` are alerts of other types that are wanted, `seen_types` the types that were looked for.
+    `window` is how long its evaluations last. `seen` are alerts of other types that are wanted,
+    `seen_types` the types that were looked for.
     """
 
     subject: Subject
@@ -41,6 +42,7 @@ class Followed:
     open_alerts: Sequence[OpenAlert]
     policy: PolicyValues
     replayed: bool = False
+    window: timedelta = timedelta()
     seen: Mapping[str, Wanted] = field(default_factory=dict)
     seen_types: frozenset[str] = frozenset()
 
@@ -55,19 +57,22 @@ class Fleet(NamedTuple):
 
 
 Place = Subject | Fleet
+Span = tuple[datetime, datetime]
 
 
 @dataclass(slots=True)
 class Changes:
     """What is to become of alerts, by condition key.
 
-    `wanted` are all conditions there are now, whether they have earned an alert or not.
+    `wanted` are all conditions there are now, whether they have earned an alert or not, and
+    `spans` the times between which each may have begun.
     """
 
     raised: dict[str, tuple[Wanted, Place]] = field(default_factory=dict)
     kept: dict[str, tuple[OpenAlert, Wanted, Place]] = field(default_factory=dict)
     cleared: dict[str, tuple[OpenAlert, str]] = field(default_factory=dict)
     wanted: dict[str, tuple[Wanted, Subject]] = field(default_factory=dict)
+    spans: dict[str, Span] = field(default_factory=dict)
     alert_ids: dict[str, uuid.UUID] = field(default_factory=dict)
     reasons: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
@@ -133,6 +138,9 @@ def _decide(one: Followed, cut_off: Callable[[Followed], float], changes: Change
     every = wanted_alerts(one.subject, one.verdict, cut_off=1.0)
     earned = wanted_alerts(one.subject, one.verdict, cut_off=limit)
     kept = {**one.seen, **(earned if one.replayed else every)}
+    changes.spans |= {
+        key: _span(one, wanted.details) for key, wanted in {**one.seen, **every}.items()
+    }
     changes.wanted |= {key: (wanted, one.subject) for key, wanted in {**one.seen, **every}.items()}
     for key, wanted in kept.items():
         if key in unresolved:
@@ -144,6 +152,21 @@ def _decide(one: Followed, cut_off: Callable[[Followed], float], changes: Change
     for key in every.keys() - earned.keys() - (unresolved.keys() & kept.keys()):
         changes.told(one.subject, key, "above_cut_off", cut_off=limit)
     _decide_clearing(one, unresolved, kept, changes)
+
+
+def _span(one: Followed, details: dict[str, Any]) -> Span:
+    """Return between which times a condition may have begun, a window more on either side.
+
+    Machines whose windows do not coincide are then compared fairly.
+    """
+    at = details.get("changed_at")
+    first, last = details.get("changed_after") or at, details.get("changed_before") or at
+    if at == one.verdict["changed_at"]:
+        first = one.verdict["changed_after"] or first
+        last = one.verdict["changed_before"] or last
+    if first is None or last is None:
+        return START_OF_TIME, END_OF_TIME
+    return datetime.fromisoformat(first) - one.window, datetime.fromisoformat(last) + one.window
 
 
 def _has_change_point(verdict: dict[str, Any]) -> bool:
@@ -207,7 +230,7 @@ def _leave_to(member: AlertMember, key: str, changes: Changes) -> None:
     if not alert.is_resolved:
         del changes.raised[key]
         changes.told(subject, key, "in_fleet_alert", alert_id=str(alert.pk))
-    elif not _is_later(wanted.details, member.details or alert.alert_details):
+    elif not is_later(wanted.details, member.details or alert.alert_details):
         del changes.raised[key]
         changes.refuse(key, subject, alert.pk)
 
@@ -239,7 +262,7 @@ def _raises(
         if before is None:
             alert_id = uuid7()
             created.append(_new_alert(alert_id, wanted, subject, now))
-        elif before.resolved_by == SYSTEM or _is_later(wanted.details, before.alert_details):
+        elif before.resolved_by == SYSTEM or is_later(wanted.details, before.alert_details):
             alert_id = before.pk
             reopened.append(_content(wanted, subject) | {"id": alert_id, "opened_at": now})
         else:
@@ -268,11 +291,14 @@ def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetim
     )
 
 
-def _is_later(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
+def is_later(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
     """Whether a change is another one than the change a person has resolved already.
 
-    Windows of features slide on while the same features stay where they have moved to.
+    Windows of features slide on while the same features stay where they have moved to. In a storm
+    are only machines that a person has not resolved already.
     """
+    if details.get("rule") == "storm":
+        return True
     if "features" in details:
         return bool(_names(details) - _names(earlier))
     return (details.get("changed_at") or "") > (earlier.get("changed_at") or "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -16,8 +16,8 @@ from django.utils import timezone
 from modelperf.models import CheckRun, Machine
 from modelperf.models.keys import uuid7
 from modelperf.services import alerts_fleet, alerts_following, drift_following, drift_store
-from modelperf.services.alerts_fleet import Gathering
 from modelperf.services.alerts_following import Changes, Followed
+from modelperf.services.alerts_gathering import Gathering
 from modelperf.services.checks_report import Look, Report, report_on
 from modelperf.services.checks_seeing import Progress, Scope, Seen, see
 from modelperf.services.database import execute
@@ -65,7 +65,7 @@ def run(
         with transaction.atomic():
             if stores:
                 skipped = _take(run_id, seen)
-            changes, members = _decide(seen, as_of or started_at)
+            changes, members = _decide(seen, as_of or started_at, skipped)
             if stores:
                 _carry_out(changes, members, seen, now=started_at)
             else:
@@ -145,6 +145,9 @@ def _take(run_id: uuid.UUID, seen: Seen) -> set[uuid.UUID]:
         if one.position.subject.series not in ours
     }
     if skipped:
+        seen.n_judged -= sum(
+            one.is_new and one.position.subject.model_id in skipped for one in seen.judged
+        )
         seen.results.leave_out(skipped)
         seen.judged = [one for one in seen.judged if one.position.subject.model_id not in skipped]
         for model_id in skipped & seen.kept.keys():
@@ -152,19 +155,16 @@ def _take(run_id: uuid.UUID, seen: Seen) -> set[uuid.UUID]:
     return skipped
 
 
-def _decide(seen: Seen, now: datetime) -> tuple[Changes, list[alerts_fleet.Member]]:
+def _decide(
+    seen: Seen, now: datetime, skipped: Collection[uuid.UUID]
+) -> tuple[Changes, list[alerts_fleet.Member]]:
     changes = alerts_following.decide(
         (_followed(one, seen, now) for one in seen.judged if one.position.subject.is_active),
         cut_off=lambda one: seen.cut_off.of(one.policy.q),
     )
-    gathering = Gathering(
-        changes,
-        seen.types,
-        seen.falls,
-        frozenset(one.position.subject.model_id for one in seen.judged),
-    )
+    gathering = Gathering(changes, seen.types, seen.falls, skipped, since=seen.since)
     if seen.types:
-        gathering.gather(alerts_fleet.read_open())
+        gathering.gather(alerts_fleet.read())
     return changes, gathering.members
 
 

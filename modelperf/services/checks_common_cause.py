@@ -121,9 +121,10 @@ def _rules(one: Judged) -> Rules:
 
 def _block(histories: Sequence[History]) -> tuple[Floats, Floats, Floats]:
     """Return the starts of all windows, and values and counts by machine and window."""
-    windows = np.unique(
-        np.concatenate([np.stack([one.ends, one.starts], axis=1) for one in histories]), axis=0
-    )[-2 * WINDOWS :]
+    ends_and_starts = np.concatenate([np.stack([h.ends, h.starts], axis=1) for h in histories])
+    windows, n_machines = np.unique(ends_and_starts, axis=0, return_counts=True)
+    # What few machines have reported yet says nothing about all of them.
+    windows = windows[2 * n_machines >= len(histories)][-2 * WINDOWS :]
     values = np.full((len(histories), len(windows)), np.nan)
     counts = np.zeros_like(values)
     places: dict[Any, int] = {tuple(window): at for at, window in enumerate(windows.tolist())}

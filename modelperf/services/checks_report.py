@@ -57,7 +57,7 @@ class Report:
     @property
     def has_drift(self) -> bool:
         """Whether something drifts that has earned an alert."""
-        return any(
+        return bool(self.summary["fleet_alerts"]) or any(
             (look.conditions or look.drifted_features) and _EARNED.intersection(look.decisions)
             for look in self.looks
         )
@@ -73,10 +73,12 @@ def report_on(
     """Return the report on what was seen and what became of the alerts."""
     looks = [_look(one, seen, changes) for one in seen.judged]
     active = [look for look in looks if look.is_active]
+    opened = [key for key in changes.fleet_keys() if key not in changes.kept]
+    ended = [key for key in changes.cleared if key.startswith("fleet:")]
     summary = {
         "by_status": dict(Counter("stale" if one.is_stale else one.status for one in active)),
-        "opened": _count(changes, "opened"),
-        "cleared": _count(changes, "cleared"),
+        "opened": _count(changes, "opened") + len(opened),
+        "cleared": _count(changes, "cleared") + len(ended),
         "above_cut_off": _count(changes, "above_cut_off"),
         "in_fleet_alerts": _count(changes, "in_fleet_alert"),
         "fleet_alerts": changes.fleet_keys(),

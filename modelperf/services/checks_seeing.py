@@ -5,16 +5,18 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from os import cpu_count
 from typing import Any, Final
 
+from modelperf.models import CheckRun
 from modelperf.services import drift_store
 from modelperf.services.alerts_fleet import CommonFall, Group, Type
 from modelperf.services.checks_common_cause import common_falls
 from modelperf.services.drift_judgement import Judged, judge_stored, standing, standing_verdict
 from modelperf.services.drift_positions import Position, positions_in_service
+from modelperf.services.metrics_rows import START_OF_TIME
 from modelperf.services.policies import PolicyValues
 from modelperf.services.profiles_judgement import judged_features
 from modelperf.stats import fleet
@@ -53,6 +55,7 @@ class Seen:
     types: dict[str, Type]
     falls: dict[Group, CommonFall] = field(default_factory=dict)
     overdue: set[uuid.UUID] = field(default_factory=set)
+    since: datetime = START_OF_TIME
 
 
 def see(scope: Scope, *, now: datetime, as_of: datetime | None, progress: Progress) -> Seen:
@@ -89,6 +92,7 @@ def see(scope: Scope, *, now: datetime, as_of: datetime | None, progress: Progre
         cut_off=cut_off,
         q_values=q_values,
         types=_types(positions) if whole_types else {},
+        since=CheckRun.objects.newest_end() or START_OF_TIME,
         falls=common_falls(judged, cut_off=lambda one: cut_off.of(one.position.policy.q))
         if whole_types
         else {},
@@ -126,7 +130,12 @@ def _ration(
             q.append(position.policy.q)
     found = list(p_values.values())
     adjusted = fleet.q_values(found).tolist() if found else []
-    return fleet.cut_off(found, q), dict(zip(p_values, adjusted, strict=True))
+    cut_off = fleet.cut_off(found, q)
+    if len(judged) < len(everything):
+        # What is out of scope may not have been judged yet, and has a share of the budget, too.
+        n_active = sum(position.subject.is_active for position in everything)
+        cut_off = replace(cut_off, n_judged=max(cut_off.n_judged, n_active))
+    return cut_off, dict(zip(p_values, adjusted, strict=True))
 
 
 _BRIEF: Final = (

@@ -215,7 +215,9 @@ def last_cut_off() -> CutOff:
             WHERE v.is_active AND m.is_active)
         FROM (VALUES (1)) AS one
         LEFT JOIN LATERAL (
-            SELECT n_series, n_rejected FROM model_check_runs ORDER BY finished_at DESC LIMIT 1
+            SELECT n_series, n_rejected FROM model_check_runs
+            WHERE model_type = '' AND machine_id IS NULL
+            ORDER BY finished_at DESC LIMIT 1
         ) AS run ON true
         """
     ).fetchone()

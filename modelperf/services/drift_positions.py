@@ -79,7 +79,8 @@ _COLUMNS = f"""
     (SELECT jsonb_agg(jsonb_build_object(
         'id', a.id, 'model_id', a.model_id,
         'condition_key', a.condition_key, 'alert_type', a.alert_type,
-        'severity', a.severity, 'occurrences', a.occurrences, 'details', a.alert_details))
+        'severity', a.severity, 'occurrences', a.occurrences, 'details', a.alert_details,
+        'opened_at', a.alert_timestamp))
      FROM model_alerts a
      WHERE a.machine_id = v.machine_id AND a.model_type = v.model_type
         AND NOT a.is_resolved)

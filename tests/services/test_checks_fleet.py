@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from modelperf.models import Alert, AlertMember, Machine, ModelVersion, StoredVerdict
-from modelperf.services import alerts, checks, drift, metrics, policies, profiles
+from modelperf.services import alerts, checks, drift, metrics, policies, profiles, registry
 from modelperf.services.checks import Look, Report
+from modelperf.services.drift_following import last_cut_off
 from tests.factories import ModelVersionFactory
 from tests.services.builders import evaluation, noisy, series
 
@@ -161,7 +162,9 @@ def test_a_storm_of_missing_evaluations_is_one_alert_until_they_come_again() -> 
     checks.run(by="a")
     alert = Alert.objects.get()
     assert (alert.alert_type, alert.machine_id) == ("evaluation_missing", None)
-    assert alert.alert_message.startswith("baseline: no evaluations since 2026-02-10 on 6 of 6")
+    assert alert.alert_message.startswith(
+        "baseline: 6 of 6 machines at once: no evaluations since 2026-02-10"
+    )
     assert alert.members.count() == 6
     now = timezone.now()
     window = {"evaluation_start": now - timedelta(days=1), "evaluation_end": now}
@@ -296,3 +299,73 @@ def test_a_drift_check_tells_what_drifts(
     alerts_before = list(Alert.objects.order_by("pk").values())
     checks.run(by="a")
     assert list(Alert.objects.order_by("pk").values()) == alerts_before
+
+
+def collapsing(seed: int, n: int, at: int) -> list[float]:
+    values = noisy(seed, n)
+    return [*values[:at], *(round(8 * value, 6) for value in values[at:])]
+
+
+def test_unrelated_changes_of_a_back_fill_are_no_storm() -> None:
+    models = fleet(12)
+    record(
+        models,
+        [collapsing(seed, 200, 40 + 30 * seed if seed < 5 else 200) for seed in range(len(models))],
+    )
+    checks.run(by="a")
+    machines = set(Alert.objects.unresolved().values_list("machine_id", flat=True))
+    assert machines == {model.machine_id for model in models[:5]}
+
+
+def test_a_storm_is_the_same_however_it_was_recorded() -> None:
+    one_by_one, at_once = fleet(10), fleet(10, model_type="other")
+    histories = [collapsing(seed, 48, 45 if seed < 5 else 48) for seed in range(10)]
+    for model, values in zip(one_by_one, histories, strict=True):
+        metrics.record_batch(evaluations=series(model, values)[:44], by="a", judge=True)
+        for sent in series(model, values)[44:]:
+            metrics.record(evaluation=sent, by="a")
+    record(at_once, histories)
+    checks.run(by="a")
+    checks.run(by="a")
+    alerts_of = {
+        model_type: [
+            (alert.machine_id, alert.members.filter(left_at=None).count())
+            for alert in Alert.objects.unresolved().filter(model_type=model_type)
+        ]
+        for model_type in ("baseline", "other")
+    }
+    assert alerts_of == {"baseline": [(None, 5)], "other": [(None, 5)]}
+
+
+def test_what_a_person_resolved_swallows_no_later_collapse() -> None:
+    models = fleet(12)
+    histories = [collapsing(seed, 48, 45 if seed < 5 else 48) for seed in range(12)]
+    record(models, histories)
+    checks.run(by="a")
+    alerts.resolve(alert=Alert.objects.get(), by="user:ada", action="accepted")
+    later = [[*values, *noisy(50 + seed, 20)] for seed, values in enumerate(histories)]
+    later[:5] = [[*values, *(8 * one for one in noisy(70, 20))] for values in histories[:5]]
+    later[11] = [*histories[11], *collapsing(99, 20, 17)]
+    record(models, later)
+    checks.run(by="a")
+    assert Alert.objects.unresolved().get().machine_id == models[11].machine_id
+
+
+def test_retired_members_leave_a_fleet_alert() -> None:
+    models = fleet(8)
+    histories = [collapsing(seed, 48, 45 if seed < 6 else 48) for seed in range(8)]
+    record(models, histories)
+    checks.run(by="a")
+    for model in models[:4]:
+        registry.retire_machine(machine=model.machine, by="a")
+    record(models[4:6], [[*values, *noisy(9, 20)] for values in histories[4:6]])
+    checks.run(by="a")
+    assert not Alert.objects.unresolved().exists()
+
+
+def test_a_limited_check_leaves_the_budget_of_the_fleet_alone() -> None:
+    models = fleet(30)
+    record(models, [noisy(seed, 40) for seed in range(30)])
+    report = checks.run(by="a", machine=models[0].machine)
+    assert report.n_series == 30
+    assert last_cut_off().of(0.05) == pytest.approx(0.05 / 30)
