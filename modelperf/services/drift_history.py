@@ -95,9 +95,7 @@ _UNTIL = "AND (evaluation_end, evaluation_start) <= (w.until_end, w.until_start)
 # time. What it shows later is not asked for: neither the order in which the evaluations of both
 # arrive nor a version that goes on beside its successor moves the noise it left.
 _OF_VERSION = "machine_id = w.machine_id AND model_type = w.model_type AND model_id"
-_EARLIER = (
-    "AND (evaluation_end, evaluation_start) < (first.evaluation_end, first.evaluation_start)"
-)
+_EARLIER = "AND (evaluation_end, evaluation_start) < (first.evaluation_end, first.evaluation_start)"
 _BEFORE = f"""
     SELECT (
         SELECT {PACKED} FROM (
@@ -154,7 +152,10 @@ def read_histories(wanted: Sequence[Wanted]) -> Iterator[tuple[int, History]]:
     for number, packed, before in stream(_HISTORIES, params):
         one = wanted[number]
         history = unpacked(packed, n_total=None if one.limit is None else one.n_total)
-        yield number, history if before is None else replace(history, before=unpacked(before, n_total=None))
+        yield (
+            number,
+            history if before is None else replace(history, before=unpacked(before, n_total=None)),
+        )
 
 
 def unpacked(packed: bytes | None, *, n_total: int | None) -> History:

@@ -125,8 +125,9 @@ def tail_p_value(
     Notes
     -----
     ``p = z/2 phi(z) [L (1 - 1/z²) + 4/z²]``, ``L = log((1 - e0)(1 - e1)/(e0 e1))``, ``e0`` and
-    ``e1``, by default ``10/t`` and ``4/t``, the shares before the first and after the last split; James, James & Siegmund
-    (1987), Biometrika 74, 71-83; Csörgő & Horváth (1997), Limit Theorems in Change-Point Analysis.
+    ``e1`` the shares before the first and after the last split, ``10/t`` and ``4/t`` by default;
+    James, James & Siegmund (1987), Biometrika 74, 71-83; Csörgő & Horváth (1997), Limit Theorems
+    in Change-Point Analysis.
     """
     z, t = np.broadcast_arrays(np.asarray(z, float), np.asarray(n_evaluations, float))
     shortest = sum(fewest) + 1

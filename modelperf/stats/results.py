@@ -285,7 +285,7 @@ class FoldState:
     prior_phi: float | None = None
 
     def at_first(self) -> Self:
-        """Return the state before the first evaluation: nothing but what the version before left."""
+        """Return the state before the first evaluation, which is what the version before left."""
         return type(self)(prior_variance=self.prior_variance, prior_phi=self.prior_phi)
 
     def to_document(self) -> dict[str, Any]:

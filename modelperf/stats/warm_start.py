@@ -147,7 +147,8 @@ def split_statistics(oriented: Floats, sample_counts: Floats, before: Prior) -> 
         Of the split after each evaluation, by the phi of the best one; NaN where none is allowed.
     """
     x, root, n = _standardised(oriented, sample_counts)
-    contrast, df = _contrast(x, root), WEIGHT_OF_VARIANCE + n[:, None] - 2.0
+    contrast = _contrast(x, root)
+    df = (WEIGHT_OF_VARIANCE + n[:, None] - 2).astype(float)
     rest = np.maximum((x * x).sum(axis=1, keepdims=True) - contrast**2, 0.0)
     own = np.maximum(before.variance, _half_mean_squared_difference(x, root, n))
     variance = (WEIGHT_OF_VARIANCE * own[:, None] + rest) / df
