@@ -1,17 +1,18 @@
-"""What a warm start of new versions would do: every rule together, before and after thirty."""
+"""What the warm start of new versions does: every rule together, before and after thirty."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.statistics_change_point import degraded
+from benchmarks.statistics_change_point import LEVEL, RULES
 from benchmarks.statistics_rows import Row
 from benchmarks.statistics_sequential import Floats, at_least, at_most, autoregressive
-from modelperf.stats.warm_start import FEWEST, Prior, prior, warm_fall
+from modelperf.stats.fleet_fold import Series, judge_fleet
+from modelperf.stats.results import FoldState
+from modelperf.stats.warm_start import first_state
 
 LENGTH = 200
 PREVIOUS = 100
 COLD = 30
-THRESHOLD = 3.9
 # AR(1) of the version before and of the new one, and how much noisier the new one is; then the
 # targets before thirty and over 170 checks.
 UNCHANGED: tuple[tuple[tuple[float, float, float], tuple[float, float | None]], ...] = (
@@ -35,12 +36,20 @@ def rows(full: bool) -> list[Row]:
     ]
 
 
-def alarms_before_thirty(y: Floats, before: Prior) -> NDArray[np.intp]:
-    """Return how many evaluations each row had when it first alarmed, `COLD` if it did not."""
-    first = np.full(len(y), COLD)
-    for end in range(COLD - 1, FEWEST - 1, -1):
-        first[warm_fall(y[:, :end], None, before).z > THRESHOLD] = end
-    return first
+def first_alarms(y: Floats, before: Floats | None) -> NDArray[np.intp]:
+    """Return how many evaluations each row had when it first alarmed, one more if it never did.
+
+    By the fold, warm where the rows of the versions before are given.
+    """
+    none = np.zeros(y.shape[1])
+    starts = [FoldState()] * len(y)
+    if before is not None:
+        starts = [first_state(LEVEL + row, np.zeros(len(row)), rules=RULES) for row in before]
+    found = judge_fleet(
+        Series(LEVEL + row, none, RULES, start) for row, start in zip(y, starts, strict=True)
+    )
+    degraded = np.array([np.append(one.degraded, True) for one in found])
+    return degraded.argmax(axis=1) + 1
 
 
 def unchanged(
@@ -48,13 +57,12 @@ def unchanged(
 ) -> list[Row]:
     """Count false alarms where the noise of the new version is, or is not, that of the old."""
     (old, new, spread), (early, ever) = noises, targets
-    before = prior(autoregressive(31, (n, PREVIOUS), old))
     y = spread * autoregressive(32, (n, LENGTH), new)
-    warm = alarms_before_thirty(y, before) < COLD
-    cold = np.array([bool(degraded(series).any()) for series in y])
+    warm = first_alarms(y, autoregressive(31, (n, PREVIOUS), old))
+    cold = first_alarms(y, None) <= LENGTH
     name = f"AR(1) {old} before, {new} now"
     name += f", noise x {spread:g}" if spread != 1 else ""
-    share, total = float(warm.mean()), float((warm | cold).mean())
+    share, total = float((warm < COLD).mean()), float((warm <= LENGTH).mean())
     return [
         Row(
             name=f"{name}: any alarm before 30",
@@ -73,12 +81,11 @@ def unchanged(
 
 def fallen(sigmas: float, at: int, target: float, n: int, *, full: bool) -> Row:
     """Count falls that are found before thirty."""
-    before = prior(autoregressive(33, (n, PREVIOUS), 0.0))
-    y = autoregressive(34, (n, COLD), 0.0)
+    y = autoregressive(34, (n, COLD - 1), 0.0)
     y[:, at:] -= sigmas
-    first = alarms_before_thirty(y, before)
+    first = first_alarms(y, autoregressive(33, (n, PREVIOUS), 0.0))
     share = float((first < COLD).mean())
-    cold = float(np.mean([degraded(series)[: COLD - 1].any() for series in y[:100]]))
+    cold = float((first_alarms(y, None) < COLD).mean())
     return Row(
         name=f"fall of {sigmas:g} sigma after {at}: found before 30",
         target=f">= {target:.0%}",

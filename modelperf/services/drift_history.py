@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from modelperf.services.database import stream
 from modelperf.services.metrics_rows import Rank, Row, Subject
+from modelperf.stats.warm_start import REMEMBERED
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PACKED_ROW = np.dtype(
@@ -30,6 +31,7 @@ class History:
     ends: NDArray[np.float64]
     ids: NDArray[np.void]
     offset: int = 0
+    before: History | None = None  # of the version before, where it was wanted and there is one
 
     def __len__(self) -> int:
         return self.values.size
@@ -62,7 +64,8 @@ EMPTY = History(_NOTHING, _NOTHING, _NOTHING, _NOTHING, np.empty(0, "V16"))
 class Wanted(NamedTuple):
     """Which evaluations of a version to read: the newest `limit` (None: all) of one metric.
 
-    `n_total` is how many there are up to `until`, the place of the newest to read.
+    `n_total` is how many there are up to `until`, the place of the newest to read. `with_before`
+    asks for what the version before had shown when this one began.
     """
 
     subject: Subject
@@ -70,6 +73,7 @@ class Wanted(NamedTuple):
     limit: int | None
     n_total: int
     until: Rank
+    with_before: bool = False
 
 
 # Shared with the position of a version, which brings the context of its next judgement along.
@@ -87,16 +91,45 @@ NEWEST_FIRST = """
     ORDER BY evaluation_end DESC, evaluation_start DESC
 """
 _UNTIL = "AND (evaluation_end, evaluation_start) <= (w.until_end, w.until_start)"
+# The version before is the last lower one that had been evaluated when this one was for the first
+# time. What it shows later is not asked for: neither the order in which the evaluations of both
+# arrive nor a version that goes on beside its successor moves the noise it left.
+_OF_VERSION = "machine_id = w.machine_id AND model_type = w.model_type AND model_id"
+_EARLIER = "AND (evaluation_end, evaluation_start) < (first.evaluation_end, first.evaluation_start)"
+_BEFORE = f"""
+    SELECT (
+        SELECT {PACKED} FROM (
+            {NEWEST_FIRST.format(metric="w.metric", of="before", id="id", until=_EARLIER)}
+            LIMIT {REMEMBERED}
+        ) AS newest_first
+    )
+    FROM (
+        SELECT evaluation_end, evaluation_start FROM model_performance_metrics
+        WHERE {_OF_VERSION} = w.model_id
+        ORDER BY evaluation_end, evaluation_start LIMIT 1
+    ) AS first
+    CROSS JOIN LATERAL (
+        SELECT v.machine_id, v.model_type, v.id FROM model_versions v
+        WHERE v.machine_id = w.machine_id AND v.model_type = w.model_type
+            AND v.model_version < w.model_version
+            AND EXISTS (
+                SELECT FROM model_performance_metrics
+                WHERE {_OF_VERSION} = v.id {_EARLIER}
+            )
+        ORDER BY v.model_version DESC LIMIT 1
+    ) AS before
+"""
 _HISTORIES = f"""
     SELECT w.number, (
         SELECT {PACKED} FROM (
             {NEWEST_FIRST.format(metric="w.metric", of="w", id="model_id", until=_UNTIL)}
             LIMIT w.most
         ) AS newest_first
-    )
+    ), CASE WHEN w.with_before THEN ({_BEFORE}) END
     FROM unnest(%b::int4[], %b::uuid[], %b::text[], %b::uuid[], %b::text[], %b::int8[],
-            %b::timestamptz[], %b::timestamptz[])
-        AS w (number, machine_id, model_type, model_id, metric, most, until_end, until_start)
+            %b::timestamptz[], %b::timestamptz[], %b::bool[], %b::int4[])
+        AS w (number, machine_id, model_type, model_id, metric, most, until_end, until_start,
+            with_before, model_version)
 """
 
 
@@ -113,10 +146,16 @@ def read_histories(wanted: Sequence[Wanted]) -> Iterator[tuple[int, History]]:
         [one.limit for one in wanted],
         [one.until[0] for one in wanted],
         [one.until[1] for one in wanted],
+        [one.with_before for one in wanted],
+        [one.subject.model_version for one in wanted],
     ]
-    for number, packed in stream(_HISTORIES, params):
+    for number, packed, before in stream(_HISTORIES, params):
         one = wanted[number]
-        yield number, unpacked(packed, n_total=None if one.limit is None else one.n_total)
+        history = unpacked(packed, n_total=None if one.limit is None else one.n_total)
+        yield (
+            number,
+            history if before is None else replace(history, before=unpacked(before, n_total=None)),
+        )
 
 
 def unpacked(packed: bytes | None, *, n_total: int | None) -> History:

@@ -23,6 +23,7 @@ from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Rank, Ro
 from modelperf.stats.fleet_fold import Series, judge_fleet
 from modelperf.stats.results import Condition, FoldState, Rules, Verdict
 from modelperf.stats.season import judged_values
+from modelperf.stats.warm_start import first_state
 
 DAY: Final = 86_400.0
 CHUNK: Final = 512  # histories in memory at a time: 400 evaluations each are 10 MB
@@ -107,13 +108,17 @@ def current_verdict(position: Position) -> dict[str, Any] | None:
 def judge_appended(position: Position, row: Row) -> Judged | None:
     """Judge an evaluation that is not stored yet and newer than all of its version.
 
-    None where that needs what is stored: nothing was judged yet, or not under these rules.
+    None where that needs what is stored: nothing was judged yet, or not under these rules, or the
+    version begins with the noise of the one before, or a successor judged later may have
+    begun with this noise.
     """
     metrics = msgspec.json.decode(row.metrics)
     state, newest = position.state, position.newest
     if newest is None:
         state = None
     elif state is None or state.is_stale or state.last != newest.rank:
+        return None
+    if (newest is None and position.has_predecessor) or position.judged_later(row.rank):
         return None
     metric = position.policy.judged_metric([*metrics, state.metric] if state else metrics)
     rules = position.policy.rules(metric) if metric else None
@@ -162,7 +167,7 @@ def standing(positions: Sequence[Position]) -> Iterator[Judged]:
         rules = position.policy.rules(state.metric)
         if rules is None:
             raise AssertionError("a verdict that holds was judged by rules")
-        before = state.fold if rules.season_period_days is None else FoldState()
+        before = state.fold if rules.season_period_days is None else state.fold.at_first()
         nothing = np.empty(0), np.empty(0, bool)
         folded = Folded(state.metric, rules, history, before, state.fold, *nothing)
         yield Judged(position, state.last, state.verdict, False, folded, is_new=False)
@@ -207,7 +212,8 @@ class _Plan:
             fold = self.state.fold
             limit = fold.n_seen - fold.needs_from + self.n_new
             total = fold.n_seen + self.n_new
-        return Wanted(self.position.subject, self.metric, limit, total, self.rank)
+        is_first = self.state is None
+        return Wanted(self.position.subject, self.metric, limit, total, self.rank, is_first)
 
 
 def _plan(position: Position, reported: _Reported) -> _Plan | None:
@@ -298,20 +304,21 @@ def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator
     known = list(found)
     series = [
         Series(
-            judged_values(history.values, history.counts, history.ends / DAY, plan.rules),
+            _values(history, plan.rules),
             history.counts,
             plan.rules,
-            _fold(plan),
+            _fold(plan, history),
             history.offset,
         )
         for plan, history in known
     ]
-    for (plan, history), judgement in zip(known, judge_fleet(series, workers=workers), strict=True):
+    judgements = judge_fleet(series, workers=workers)
+    for (plan, history), one, judgement in zip(known, series, judgements, strict=True):
         folded = Folded(
             plan.metric,
             plan.rules,
             history,
-            before=_fold(plan),
+            before=one.state or FoldState(),
             after=judgement.state,
             scores=judgement.statistics,
             detected=judgement.degraded | judgement.crossed,
@@ -321,8 +328,18 @@ def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator
         yield Judged(plan.position, plan.rank, verdict, plan.replayed, folded)
 
 
-def _fold(plan: _Plan) -> FoldState:
-    return FoldState() if plan.state is None else plan.state.fold
+def _values(history: History, rules: Rules) -> NDArray[np.float64]:
+    return judged_values(history.values, history.counts, history.ends / DAY, rules)
+
+
+def _fold(plan: _Plan, history: History) -> FoldState:
+    """Return the state to go on from; a new version begins with the noise of the one before."""
+    if plan.state is not None:
+        return plan.state.fold
+    before = history.before
+    if before is None:
+        return FoldState()
+    return first_state(_values(before, plan.rules), before.counts, rules=plan.rules)
 
 
 @dataclass(frozen=True, slots=True)

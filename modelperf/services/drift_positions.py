@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -51,7 +51,11 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the judgement of a model version stands, read under the lock of its series."""
+    """Where the judgement of a model version stands, read under the lock of its series.
+
+    The last three are there for the judgement of one more evaluation: the evaluations it looks
+    at; for a first one whether lower versions were evaluated; how far successors were judged.
+    """
 
     subject: Subject
     registered_at: datetime
@@ -60,6 +64,12 @@ class Position:
     newest: Newest | None
     open_alerts: tuple[OpenAlert, ...]
     context: History = EMPTY
+    has_predecessor: bool = False
+    successor_judged: Rank | None = None
+
+    def judged_later(self, rank: Rank) -> bool:
+        """Whether a successor was judged beyond a place: it may have begun with the noise of it."""
+        return self.successor_judged is not None and self.successor_judged > rank
 
     def is_due(self, rank: Rank, now: datetime) -> bool:
         """Whether a window is old enough to be judged: its labels have had time to arrive."""
@@ -115,8 +125,20 @@ def read_position(model_id: uuid.UUID, *, now: datetime) -> Position:
     """Return where a model version stands, with the context that its next evaluation needs."""
     found = execute(
         f"""
-        SELECT {_COLUMNS}, context.packed
+        SELECT {_COLUMNS}, newest.id IS NULL AND EXISTS (
+                SELECT FROM model_performance_metrics e
+                WHERE e.machine_id = v.machine_id AND e.model_type = v.model_type
+                    AND e.model_version < v.model_version),
+            successor.last_evaluation_end, successor.last_evaluation_start, context.packed
         FROM {_DUE}
+        LEFT JOIN LATERAL (
+            SELECT s.last_evaluation_end, s.last_evaluation_start
+            FROM model_versions n JOIN model_drift_states s ON s.model_id = n.id
+            WHERE n.machine_id = v.machine_id AND n.model_type = v.model_type
+                AND n.model_version > v.model_version AND NOT s.is_stale
+            ORDER BY s.last_evaluation_end DESC, s.last_evaluation_start DESC
+            LIMIT 1
+        ) AS successor ON true
         LEFT JOIN LATERAL (
             SELECT {PACKED} AS packed FROM (
                 {NEWEST_FIRST.format(metric="d.metric", of="v", id="id", until=_JUDGED)}
@@ -129,7 +151,12 @@ def read_position(model_id: uuid.UUID, *, now: datetime) -> Position:
     ).fetchone()
     if found is None:
         raise AssertionError("a locked model version is there")
-    return _position(found[:-1], packed=found[-1])
+    *columns, has_predecessor, successor_end, successor_start, packed = found
+    return replace(
+        _position(tuple(columns), packed),
+        has_predecessor=has_predecessor,
+        successor_judged=None if successor_end is None else (successor_end, successor_start),
+    )
 
 
 def read_positions(model_ids: Iterable[uuid.UUID], *, now: datetime) -> list[Position]:

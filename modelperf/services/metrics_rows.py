@@ -64,8 +64,8 @@ class Evaluation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class Subject(NamedTuple):
     """The model version an evaluation is about, with its series' machine.
 
-    `judged_end` and `judged_start` tell how far its drift state has counted: None where it starts
-    over anyway, the end of time where nobody asked.
+    `judged_end` and `judged_start` tell how far its drift state, or one of a later version, has
+    counted: None where all start over anyway, the end of time where nobody asked.
     """
 
     model_id: uuid.UUID
@@ -80,7 +80,7 @@ class Subject(NamedTuple):
     judged_start: datetime | None = END_OF_TIME
 
     def may_have_judged(self, rank: Rank) -> bool:
-        """Whether the drift state may have counted evaluations at or after a place."""
+        """Whether a drift state may have counted evaluations at or after a place."""
         if self.judged_end is None or self.judged_start is None:
             return False
         return (self.judged_end, self.judged_start) >= rank

@@ -54,10 +54,17 @@ def subjects(model_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Subject]:
     """Return the model versions by id, with their machines; unknown ids are absent."""
     found = execute(
         f"""
-        SELECT {SUBJECT_COLUMNS}, d.last_evaluation_end, d.last_evaluation_start
+        SELECT {SUBJECT_COLUMNS}, judged.last_evaluation_end, judged.last_evaluation_start
         FROM model_versions v
         JOIN machines m ON m.id = v.machine_id
-        LEFT JOIN model_drift_states d ON d.model_id = v.id AND NOT d.is_stale
+        LEFT JOIN LATERAL (
+            SELECT d.last_evaluation_end, d.last_evaluation_start
+            FROM model_versions n JOIN model_drift_states d ON d.model_id = n.id
+            WHERE n.machine_id = v.machine_id AND n.model_type = v.model_type
+                AND n.model_version >= v.model_version AND NOT d.is_stale
+            ORDER BY d.last_evaluation_end DESC, d.last_evaluation_start DESC
+            LIMIT 1
+        ) AS judged ON true
         WHERE v.id = ANY(%b)
         """,
         [list(model_ids)],
@@ -223,7 +230,10 @@ def revise(row: Row, *, metric_id: uuid.UUID, old: dict[str, Any]) -> None:
 
 
 def stale_statement(ranks: Mapping[Subject, Rank]) -> tuple[str, list[Any]]:
-    """Return the statement that marks drift states which have counted an evaluation's place."""
+    """Return the statement that marks drift states which have counted an evaluation's place.
+
+    Those of later versions that began after it have: in the noise which they began with.
+    """
     params = [
         [subject.model_id for subject in ranks],
         [end for end, _ in ranks.values()],
@@ -241,9 +251,17 @@ _MARK_STALE: Final = """
     UPDATE model_drift_states AS d SET is_stale = true
     FROM unnest(%b::uuid[], %b::timestamptz[], %b::timestamptz[])
         AS changed (model_id, evaluation_end, evaluation_start)
-    WHERE d.model_id = changed.model_id AND NOT d.is_stale
+    JOIN model_versions c ON c.id = changed.model_id
+    JOIN model_versions v ON v.machine_id = c.machine_id AND v.model_type = c.model_type
+        AND v.model_version >= c.model_version
+    WHERE d.model_id = v.id AND NOT d.is_stale
         AND (d.last_evaluation_end, d.last_evaluation_start)
             >= (changed.evaluation_end, changed.evaluation_start)
+        AND (v.id = c.id OR NOT EXISTS (
+            SELECT FROM model_performance_metrics e
+            WHERE e.machine_id = v.machine_id AND e.model_type = v.model_type
+                AND e.model_id = v.id AND (e.evaluation_end, e.evaluation_start)
+                    <= (changed.evaluation_end, changed.evaluation_start)))
 """
 
 

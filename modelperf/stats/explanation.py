@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelperf.stats.change_point import standardise
+from modelperf.stats import warm_start
+from modelperf.stats.change_point import REACH, standardise
 from modelperf.stats.fold import judge
 from modelperf.stats.orientation import orient
 from modelperf.stats.results import FoldState, MetricKind, Rules, Verdict
 from modelperf.stats.season import judged_values
 from modelperf.stats.tails import z_from_t
+from modelperf.stats.track import noise_before
 
 Floats = NDArray[np.float64]
 _TINY = 1e-300
@@ -111,13 +113,20 @@ def explain(
     is_clipped = np.zeros(len(y), bool)
     if len(used):
         oriented = orient(y[used], counts[used], rules.kind)
-        ready = standardise(oriented[None, :], counts[used][None, :])
+        before = _noise_that_judged(fold, rules, len(used))
+        reach = REACH if before is None else warm_start.REACH
+        block = oriented[None, :], counts[None, used]
+        ready = standardise(*block, reach)
         weight = np.ones(len(used)) if ready.weight is None else ready.weight[0]
         x = ready.x[0]
         filled["oriented"][used], filled["weight"][used], filled["x"][used] = oriented, weight, x
         is_clipped[used] = _clipped(oriented, weight, x)
         phi = judgement.verdict.phi or 0.0
-        filled["statistic"][used[1:]] = _statistic(x, weight, phi, float(ready.variance_floor[0]))
+        filled["statistic"][used[1:]] = (
+            _statistic(x, weight, phi, float(ready.variance_floor[0]))
+            if before is None
+            else warm_start.split_statistics(*block, before)[0, :-1]
+        )
     is_used = np.zeros(len(y), bool)
     is_used[used] = True
     return Explanation(
@@ -145,6 +154,14 @@ def rules_from_document(document: Mapping[str, Any]) -> Rules:
         If a field is unknown or out of its range.
     """
     return Rules(**{**document, "kind": MetricKind(document["kind"])})
+
+
+def _noise_that_judged(fold: FoldState, rules: Rules, n: int) -> warm_start.Prior | None:
+    """Return the noise of the version before where the newest prefix was judged by it."""
+    noise = noise_before(fold, rules)
+    if noise is None or not warm_start.FEWEST <= n < rules.min_evaluations:
+        return None
+    return warm_start.Prior(variance=np.array([noise.variance]), phi=np.array([noise.phi]))
 
 
 def _numbers(values: Sequence[float | None]) -> Floats:

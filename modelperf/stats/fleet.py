@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 FEWEST_BEFORE = 10
 FEWEST_AFTER = 4
-_SHORTEST = FEWEST_BEFORE + FEWEST_AFTER + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,12 @@ def q_values(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted
 
 
-def tail_p_value(z: ArrayLike, n_evaluations: ArrayLike) -> NDArray[np.float64]:
+def tail_p_value(
+    z: ArrayLike,
+    n_evaluations: ArrayLike,
+    *,
+    fewest: tuple[int, int] = (FEWEST_BEFORE, FEWEST_AFTER),
+) -> NDArray[np.float64]:
     """Probability that an unchanged series of this length reaches the statistic ``z``.
 
     Parameters
@@ -108,34 +112,38 @@ def tail_p_value(z: ArrayLike, n_evaluations: ArrayLike) -> NDArray[np.float64]:
         both are watched, `tails.two_sided`.
     n_evaluations : array_like of int
         Evaluations ``t`` it was found in; broadcast against `z`.
+    fewest : tuple of int
+        Evaluations that had to lie before and after a split.
 
     Returns
     -------
     ndarray of float64
-        p in [0, 1], falling in `z`. 1 where `z` <= 0 or fewer than 15 evaluations allow no split;
+        p in [0, 1], falling in `z`. 1 where `z` <= 0 or `fewest` allows one split at most;
         NaN where `z` is NaN. Below the mode of the approximation, where it would fall again
         (``z`` near 2, far from any decision), p rises linearly to 1 at ``z`` = 0.
 
     Notes
     -----
-    ``p = z/2 phi(z) [L (1 - 1/z²) + 4/z²]``, ``L = log((1 - e0)(1 - e1)/(e0 e1))``, ``e0 = 10/t``
-    and ``e1 = 4/t`` the shares before the first and after the last split; James, James & Siegmund
-    (1987), Biometrika 74, 71-83; Csörgő & Horváth (1997), Limit Theorems in Change-Point Analysis.
+    ``p = z/2 phi(z) [L (1 - 1/z²) + 4/z²]``, ``L = log((1 - e0)(1 - e1)/(e0 e1))``, ``e0`` and
+    ``e1`` the shares before the first and after the last split, ``10/t`` and ``4/t`` by default;
+    James, James & Siegmund (1987), Biometrika 74, 71-83; Csörgő & Horváth (1997), Limit Theorems
+    in Change-Point Analysis.
     """
     z, t = np.broadcast_arrays(np.asarray(z, float), np.asarray(n_evaluations, float))
-    log_range = _log_range(np.maximum(t, _SHORTEST))
+    shortest = sum(fewest) + 1
+    log_range = _log_range(np.maximum(t, shortest), fewest)
     mode = _mode(log_range)
     at_mode = np.minimum(_approximation(mode, log_range), 1.0)
     below = 1.0 - (1.0 - at_mode) * np.maximum(z, 0.0) / mode
     with np.errstate(invalid="ignore"):
         p = np.where(z < mode, below, _approximation(np.maximum(z, mode), log_range))
-    p = np.where(t < _SHORTEST, 1.0, np.clip(p, 0.0, 1.0))
+    p = np.where(t < shortest, 1.0, np.clip(p, 0.0, 1.0))
     answer: NDArray[np.float64] = np.where(np.isnan(z), np.nan, p)
     return answer
 
 
-def _log_range(t: NDArray[np.float64]) -> NDArray[np.float64]:
-    first, last = FEWEST_BEFORE / t, FEWEST_AFTER / t
+def _log_range(t: NDArray[np.float64], fewest: tuple[int, int]) -> NDArray[np.float64]:
+    first, last = fewest[0] / t, fewest[1] / t
     return np.asarray(np.log((1 - first) * (1 - last) / (first * last)))
 
 

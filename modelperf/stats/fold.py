@@ -16,7 +16,7 @@ from modelperf.stats.limits import fold_limit
 from modelperf.stats.prefixes import blocks, recoveries
 from modelperf.stats.results import Crossing, FoldState, Rules, Verdict
 from modelperf.stats.steps import Steps, Wanted
-from modelperf.stats.track import Track
+from modelperf.stats.track import Track, noise_before
 from modelperf.stats.verdicts import Judged, verdicts_on
 
 Floats = NDArray[np.float64]
@@ -164,7 +164,8 @@ class _Fold:
         values, counts, offset = series.values, series.counts, series.offset
         _check(values, counts, state, offset)
         there = np.flatnonzero(np.isfinite(values))
-        track = Track(values[there], counts[there], there + offset, series.rules)
+        noise = noise_before(state, series.rules)
+        track = Track(values[there], counts[there], there + offset, series.rules, noise)
         n_seen = offset + len(values)
         crossings = fold_limit(track.values, track.positions, state, series.rules)
         self.crossing = crossings[-1] if crossings else state.crossing

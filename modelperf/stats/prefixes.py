@@ -17,6 +17,7 @@ from modelperf.stats.orientation import levels, orient
 from modelperf.stats.results import MetricKind
 from modelperf.stats.tails import two_sided
 from modelperf.stats.track import Span, Track
+from modelperf.stats.warm_start import FEWEST, FEWEST_EACH_SIDE, Prior, warm_fall
 from modelperf.stats.weights import fitted_weights
 
 Floats = NDArray[np.float64]
@@ -43,6 +44,11 @@ class Block:
     p: Floats
     depth: Depth
     depth_before: Depth
+
+
+def fewest_evaluations(track: Track) -> int:
+    """Return with how many retained evaluations a fall can be told."""
+    return track.rules.min_evaluations if track.noise is None else FEWEST
 
 
 def blocks(spans: Sequence[Span]) -> list[Block]:
@@ -72,7 +78,7 @@ def rises(spans: Sequence[Span]) -> list[Side]:
     found: list[Side | None] = [None] * len(spans)
     for members in _groups(spans):
         prefixes = Prefixes([spans[at] for at in members])
-        (side,) = prefixes.sides((-1,))
+        (side,) = prefixes.sides((-1,), where=prefixes.is_enough())
         for at, rows in zip(members, prefixes.rows, strict=True):
             found[at] = _side_part(side, rows)
     return [side for side in found if side is not None]
@@ -107,15 +113,15 @@ def _groups(spans: Sequence[Span], directions: Sequence[int] | None = None) -> l
 
 def _blocks(spans: Sequence[Span]) -> Iterator[Block]:
     prefixes = Prefixes(spans)
-    least = np.array([span.track.rules.min_evaluations for span in spans])
-    is_enough = prefixes.n >= least[prefixes.owner]
     watched = spans[0].track.rules.kind is MetricKind.TARGET_ZERO
     both = watched or spans[0].last == spans[0].first + 1
-    sides = prefixes.sides((1, -1) if both else (1,), where=is_enough)
+    sides = prefixes.sides((1, -1) if both else (1,), where=prefixes.is_enough())
     if watched:
         sides = [Side(z=two_sided(side.z), split=side.split, phi=side.phi) for side in sides]
     z = np.maximum(sides[0].z, sides[1].z) if watched else sides[0].z
     p = tail_p_value(z, prefixes.n)
+    if any(span.track.noise is not None for span in spans):
+        _start_warm(prefixes, sides[0], p)
     depths = prefixes.depths()
     for index, (span, rows) in enumerate(zip(spans, prefixes.rows, strict=True)):
         now = slice(rows.start + index + 1, rows.stop + index + 1)
@@ -129,6 +135,19 @@ def _blocks(spans: Sequence[Span]) -> Iterator[Block]:
             depth=_depth_part(depths, now),
             depth_before=_depth_part(depths, slice(now.start - 1, now.stop - 1)),
         )
+
+
+def _start_warm(prefixes: Prefixes, fall: Side, p: Floats) -> None:
+    """Fill in the falls of short prefixes that the noise of the version before lets judge."""
+    noises = [span.track.noise or (np.nan, np.nan) for span in prefixes.spans]
+    variance, phi = np.array(noises, float)[prefixes.owner].T
+    is_warm = ~np.isnan(variance) & (prefixes.n >= FEWEST) & ~prefixes.is_enough()
+    for rows in prefixes.pieces(is_warm):
+        found = warm_fall(*prefixes.windows(rows), Prior(variance=variance[rows], phi=phi[rows]))
+        fall.z[rows], fall.split[rows], fall.phi[rows] = found.z, found.split, found.phi
+        # Ten have one split alone: its tail is below that of the two of eleven.
+        length = np.maximum(prefixes.n[rows], FEWEST + 1)
+        p[rows] = tail_p_value(found.z, length, fewest=(FEWEST_EACH_SIDE, FEWEST_EACH_SIDE))
 
 
 class Prefixes:
@@ -157,6 +176,11 @@ class Prefixes:
         if not spans[0].track.is_even:
             self.counts = self._in_line([track.counts for track in tracks])
 
+    def is_enough(self) -> NDArray[np.bool_]:
+        """Tell which rows have the evaluations that their rules ask for."""
+        least = np.array([span.track.rules.min_evaluations for span in self.spans])
+        return np.asarray(self.n >= least[self.owner])
+
     def _in_line(self, parts: Sequence[Floats]) -> Floats:
         """Lay the tracks one after the other, each behind a lead of padding."""
         lead = np.full(_LEAD, np.nan)
@@ -181,7 +205,7 @@ class Prefixes:
         z, phi = np.full((2, len(signs), len(self.n)), np.nan)
         split = np.zeros((len(signs), len(self.n)), np.intp)
         for rows in self.pieces(where):
-            found = best_splits(*self._windows(rows), signs=signs, fewest=fewest, reach=reach)
+            found = best_splits(*self.windows(rows), signs=signs, fewest=fewest, reach=reach)
             for at, side in enumerate(found):
                 z[at, rows], split[at, rows], phi[at, rows] = side.z, side.split, side.phi
         parts = zip(z, split, phi, strict=True)
@@ -212,7 +236,8 @@ class Prefixes:
         here = np.argmin(gone, axis=1)
         return np.where(gone, counts[np.arange(len(here)), here][:, None], counts)
 
-    def _windows(self, rows: Ints) -> tuple[Floats, Floats | None]:
+    def windows(self, rows: Ints) -> tuple[Floats, Floats | None]:
+        """Return the oriented values of rows and their counts, padded on the right."""
         y = self._padded(self.values, rows)
         counts = None if self.counts is None else self._padded(self.counts, rows)
         return (y if self.is_oriented else orient(y, 0.0, self.kind)), counts
@@ -228,7 +253,7 @@ class Prefixes:
         """Levels on the metric's own scale before and after a split of each row."""
         raw = self._in_line([span.track.values for span in self.spans])
         values = self._padded(raw, rows)
-        y, counts = self._windows(rows)
+        y, counts = self.windows(rows)
         weight = np.ones_like(y) if counts is None else fitted_weights(y, counts)
         is_before = np.arange(self.width) < split[:, None]
         before = levels(np.where(is_before, values, np.nan), weight, self.kind)

@@ -54,7 +54,8 @@ class Rules:
         The statistic of the recovery that ends a degradation must exceed this (at 3.9 twice as
         many ends are false, for half an evaluation less).
     min_evaluations : int
-        With fewer retained evaluations no change point is looked for; at least 15.
+        With fewer retained evaluations no change point is looked for, but falls from ten on where
+        the noise of the version before is known (`warm_start`); at least 15.
     window : int
         Number of retained evaluations a prefix is judged on.
     limit, clear_limit : float or None
@@ -184,7 +185,8 @@ class Verdict:
     n_evaluations : int
         Retained evaluations the verdict rests on.
     needed : int
-        Evaluations still missing before a change point can be judged.
+        Evaluations still missing before a fall can be judged: up to ten where the noise of the
+        version before is known, else up to ``min_evaluations``.
     outlier_window : bool
         The newest evaluation alone lies more than 8 robust sigmas of at least 40 before it on the
         worse side.
@@ -268,6 +270,9 @@ class FoldState:
         The open degradation.
     crossing : Crossing or None
         The crossed limit.
+    prior_variance, prior_phi : float or None
+        Noise of the version before on the oriented scale, taken once, before the first evaluation
+        (`warm_start.first_state`); None where it is not known.
     """
 
     n_seen: int = 0
@@ -276,6 +281,12 @@ class FoldState:
     dropped: tuple[tuple[int, int], ...] = ()
     incident: Incident | None = None
     crossing: Crossing | None = None
+    prior_variance: float | None = None
+    prior_phi: float | None = None
+
+    def at_first(self) -> Self:
+        """Return the state before the first evaluation, which is what the version before left."""
+        return type(self)(prior_variance=self.prior_variance, prior_phi=self.prior_phi)
 
     def to_document(self) -> dict[str, Any]:
         """Return the state as plain JSON types; floats survive the round trip exactly."""
@@ -283,12 +294,12 @@ class FoldState:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Rebuild a state from `to_document`.
+        """Rebuild a state from `to_document`; those from before the warm start have no prior.
 
         Raises
         ------
         KeyError
-            If a field is missing.
+            If another field is missing.
         """
         incident, crossing = document["incident"], document["crossing"]
         return cls(
@@ -298,6 +309,8 @@ class FoldState:
             dropped=tuple((low, high) for low, high in document["dropped"]),
             incident=None if incident is None else _incident(incident),
             crossing=None if crossing is None else Crossing(**crossing),
+            prior_variance=document.get("prior_variance"),
+            prior_phi=document.get("prior_phi"),
         )
 
 

@@ -54,6 +54,7 @@ class Steps:
         self.old_n_seen, self.n_seen = state.n_seen, n_seen
         self.incident, self.last_p = state.incident, state.last_p
         self.dropped = list(state.dropped)
+        self.first_state = state.at_first()
         self.statistics = np.full(n_seen - state.n_seen, np.nan)
         self.degraded = np.zeros(n_seen - state.n_seen, bool)
         self.block: Block | None = None
@@ -182,7 +183,8 @@ class Steps:
         """Return the state after the last step, reaching back to `needs_from` at least."""
         if len(self.track):
             needs_from = min(needs_from, self._reach_from(len(self.track) - 1))
-        return FoldState(
+        return replace(
+            self.first_state,
             n_seen=self.n_seen,
             needs_from=needs_from,
             last_p=self.last_p,

@@ -7,17 +7,34 @@ alike, and a series judged at once or one evaluation at a time gives bitwise the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelperf.stats.collapse import BASE
 from modelperf.stats.orientation import orient, orient_one_by_one
-from modelperf.stats.results import Rules
+from modelperf.stats.results import FoldState, MetricKind, Rules
 
 Floats = NDArray[np.float64]
 
 BLOCK = 64
+
+
+class Noise(NamedTuple):
+    """Of the version before: variance on the oriented scale, and phi."""
+
+    variance: float
+    phi: float
+
+
+def noise_before(state: FoldState, rules: Rules) -> Noise | None:
+    """Return the noise by which a new version is judged early; never where both sides are worse."""
+    if state.prior_variance is None or state.prior_phi is None:
+        return None
+    if rules.kind is MetricKind.TARGET_ZERO:
+        return None
+    return Noise(state.prior_variance, state.prior_phi)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +52,14 @@ class Track:
     """Retained evaluations of one series in order: finite, not part of a closed incident.
 
     ``oriented`` is None where the place of a value depends on the others of its window (a loss of
-    zero), ``is_even`` tells that all counts are equal.
+    zero), ``is_even`` tells that all counts are equal, ``noise`` is that of the version before.
     """
 
     values: Floats
     counts: Floats
     positions: NDArray[np.intp]
     rules: Rules
+    noise: Noise | None = None
     oriented: Floats | None = field(init=False)
     is_even: bool = field(init=False)
 

@@ -12,7 +12,7 @@ from modelperf.stats.change_point import Side, change_range
 from modelperf.stats.falls import Change, change_at, directions, fall_at
 from modelperf.stats.incidents import is_outlier, side
 from modelperf.stats.orientation import effect, level
-from modelperf.stats.prefixes import Block, levels_around, rises
+from modelperf.stats.prefixes import Block, fewest_evaluations, levels_around, rises
 from modelperf.stats.results import (
     Condition,
     Crossing,
@@ -92,7 +92,7 @@ def verdicts_on(judged: Sequence[Judged]) -> list[Verdict]:
 def _verdict_on(one: Judged, undisturbed: dict[str, Any]) -> Verdict:
     track, state, block, rules = one.track, one.state, one.block, one.track.rules
     if block is None:
-        return _verdict(rules, n_evaluations=0)
+        return _verdict(track, n_evaluations=0)
     end = len(track) - 1
     found: dict[str, Any] = {
         **_statistics(block, end),
@@ -101,17 +101,17 @@ def _verdict_on(one: Judged, undisturbed: dict[str, Any]) -> Verdict:
         "conditions": _conditions(track, state, rules),
     }
     if state.incident is not None:
-        return _verdict(rules, **found, **_degraded(track, end, state.incident, rules))
-    return _verdict(rules, **found, **undisturbed)
+        return _verdict(track, **found, **_degraded(track, end, state.incident, rules))
+    return _verdict(track, **found, **undisturbed)
 
 
-def _verdict(rules: Rules, **found: Any) -> Verdict:
+def _verdict(track: Track, **found: Any) -> Verdict:
     values: dict[str, Any] = {
         "status": Status.INSUFFICIENT_DATA,
         "outlier_window": False,
         "conditions": (),
-        "threshold": rules.threshold,
-        "needed": max(0, rules.min_evaluations - found["n_evaluations"]),
+        "threshold": track.rules.threshold,
+        "needed": max(0, fewest_evaluations(track) - found["n_evaluations"]),
     }
     return Verdict(**_NOTHING | values | found)
 

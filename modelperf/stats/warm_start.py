@@ -1,6 +1,6 @@
 """A new model version is judged from its tenth evaluation on, by the noise of the version before.
 
-Not part of the fold: `benchmarks/statistics_warm_start.py` measures what it would do there.
+`benchmarks/statistics_warm_start.py` measures what that costs and finds.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from modelperf.stats.change_point import Side, scan, standardise
 from modelperf.stats.order_statistics import row_quantile
+from modelperf.stats.orientation import orient
+from modelperf.stats.results import FoldState, MetricKind, Rules
 from modelperf.stats.tails import z_from_t
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
+REMEMBERED = 400
 FEWEST = 10
 FEWEST_EACH_SIDE = 5
 WEIGHT_OF_VARIANCE = 20.0
@@ -31,6 +34,36 @@ class Prior:
 
     variance: Floats
     phi: Floats
+
+
+def first_state(values: ArrayLike, sample_counts: ArrayLike, *, rules: Rules) -> FoldState:
+    """Return the state in which the fold of a new version begins.
+
+    Parameters
+    ----------
+    values, sample_counts : array_like, shape (evaluations,)
+        The version before, as `fold.judge` takes it: its last `REMEMBERED` evaluations.
+    rules : Rules
+        The rules of the new version.
+
+    Returns
+    -------
+    FoldState
+        Nothing seen, with the `prior` of the version before. Without one where it has fewer than
+        14 values, and where a metric may get worse in both directions (``TARGET_ZERO``). Computed
+        for one series alone, so that it is the same bit by bit whatever is judged beside it.
+    """
+    values, counts = np.asarray(values, float), np.asarray(sample_counts, float)
+    there = np.isfinite(values)
+    if rules.kind is MetricKind.TARGET_ZERO or not there.any():
+        return FoldState()
+    with np.errstate(over="ignore", invalid="ignore"):
+        oriented = orient(values[there], counts[there], rules.kind)
+        found = prior(oriented[None, :], counts[None, there])
+    variance, phi = float(found.variance[0]), float(found.phi[0])
+    if not (np.isfinite(variance) and np.isfinite(phi)):
+        return FoldState()
+    return FoldState(prior_variance=variance, prior_phi=phi)
 
 
 def prior(oriented: ArrayLike, sample_counts: ArrayLike | None = None) -> Prior:
@@ -103,6 +136,28 @@ def warm_fall(oriented: ArrayLike, sample_counts: ArrayLike | None, before: Prio
     t = best / np.sqrt(np.where(variance > 0, variance, 1.0))
     z = z_from_t(t, df.astype(float)) * np.sqrt((1 - phi) / (1 + phi))
     return Side(z=np.where(possible, z, np.nan), split=np.where(possible, split, 0), phi=phi)
+
+
+def split_statistics(oriented: Floats, sample_counts: Floats, before: Prior) -> Floats:
+    """Return ``Z`` of every split, by the arguments of `warm_fall`.
+
+    Returns
+    -------
+    ndarray, shape (series, evaluations)
+        Of the split after each evaluation, by the phi of the best one; NaN where none is allowed.
+    """
+    x, root, n = _standardised(oriented, sample_counts)
+    contrast = _contrast(x, root)
+    df = (WEIGHT_OF_VARIANCE + n[:, None] - 2).astype(float)
+    rest = np.maximum((x * x).sum(axis=1, keepdims=True) - contrast**2, 0.0)
+    own = np.maximum(before.variance, _half_mean_squared_difference(x, root, n))
+    variance = (WEIGHT_OF_VARIANCE * own[:, None] + rest) / df
+    phi = warm_fall(oriented, sample_counts, before).phi[:, None]
+    t = contrast / np.sqrt(np.where(variance > 0, variance, 1.0))
+    z = z_from_t(t, df) * np.sqrt((1 - phi) / (1 + phi))
+    k = np.arange(1, x.shape[1] + 1)
+    allowed = (k >= FEWEST_EACH_SIDE) & (k <= n[:, None] - FEWEST_EACH_SIDE)
+    return np.asarray(np.where(allowed, z, np.nan))
 
 
 def _standardised(y: Floats, counts: Floats) -> tuple[Floats, Floats, Ints]:

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from modelperf.models import Alert, DriftState, LatestModelPerformance, ModelVersion
+from modelperf.models import (
+    Alert,
+    DriftState,
+    LatestModelPerformance,
+    ModelPerformanceMetric,
+    ModelVersion,
+)
 from modelperf.services import drift, metrics, policies
 from modelperf.services.metrics import Evaluation
 from tests.factories import ModelVersionFactory
@@ -18,6 +24,7 @@ from tests.services.builders import evaluation, noisy, series
 pytestmark = pytest.mark.django_db
 
 SHUFFLES = 1_000
+SUCCESSION_SHUFFLES = 250
 
 
 class RollbackError(Exception):
@@ -114,6 +121,84 @@ def test_a_thousand_shuffles_end_alike(models: list[ModelVersion]) -> None:
             for batch in shuffled(ordered, rng):
                 record(batch, rng)
             assert close(models) == expected, f"seed {seed}"
+            raise RollbackError
+
+
+@pytest.fixture
+def versions() -> list[ModelVersion]:
+    """Return three versions of one series, the second in service."""
+    first = ModelVersionFactory.create()
+    return [
+        first,
+        ModelVersionFactory.create(machine=first.machine, is_active=True),
+        ModelVersionFactory.create(machine=first.machine),
+    ]
+
+
+def succession(versions: list[ModelVersion]) -> list[Evaluation]:
+    """Return what each version showed: the second falls before it has thirty evaluations, the
+    first goes on beside it, the third is short.
+    """
+    return [
+        *days(versions[0], 0, noisy(1, 26)),
+        *days(versions[1], 20, noisy(2, 20, fall_at=13)),
+        *days(versions[2], 38, noisy(3, 12)),
+    ]
+
+
+def days(model: ModelVersion, first: int, values: list[float]) -> list[Evaluation]:
+    """Return one evaluation a day from a day on."""
+    return [
+        evaluation(model, first + at, metrics={"mae": value}) for at, value in enumerate(values)
+    ]
+
+
+def mistaken(versions: list[ModelVersion], rng: random.Random) -> list[Evaluation]:
+    """Return evaluations that are deleted later: of wrong days, some before their version began."""
+    return [
+        evaluation(model, day, evaluation_start=evaluation(model, day - 1).evaluation_start)
+        for model in versions[:2]
+        for day in rng.sample(range(1, 38), 3)
+    ]
+
+
+def delete_mistakes(by_chance: float, rng: random.Random) -> None:
+    """Delete each evaluation of two days with a probability."""
+    metrics.delete(
+        metrics=[
+            metric
+            for metric in ModelPerformanceMetric.objects.order_by("evaluation_end", "model_id")
+            if (metric.evaluation_end - metric.evaluation_start).days == 2
+            and rng.random() < by_chance
+        ],
+        by="a",
+    )
+
+
+def test_the_noise_of_the_version_before_leaves_no_trace_of_its_arrival(
+    versions: list[ModelVersion],
+) -> None:
+    ordered = succession(versions)
+    with suppress(RollbackError), transaction.atomic():
+        for sent in ordered:
+            metrics.record(evaluation=sent, by="a")
+        expected = close(versions)
+        raise RollbackError
+    states = [expected["verdicts"][version.pk] for version in versions]
+    assert [fold["prior_variance"] is None for _, fold in states] == [True, False, False]
+    assert [verdict["status"] for verdict, _ in states[1:]] == ["degraded", "stable"]
+    assert states[1][0]["n_evaluations"] == 20
+    assert len(expected["alerts"]) == 1
+    for seed in range(SUCCESSION_SHUFFLES):
+        rng = random.Random(seed)
+        with suppress(RollbackError), transaction.atomic():
+            for batch in shuffled([*ordered, *mistaken(versions, rng)], rng):
+                record(batch, rng)
+                delete_mistakes(0.1, rng)
+            for sent in rng.sample(ordered, len(ordered)):
+                metrics.record(evaluation=sent, by="a")
+            delete_mistakes(1.0, rng)
+            assert close(versions) == expected, f"seed {seed}"
             raise RollbackError
 
 

@@ -10,6 +10,7 @@ import pytest
 from modelperf.stats.fleet_fold import Series, judge_fleet, judgements
 from modelperf.stats.fold import Judgement, judge
 from modelperf.stats.results import FoldState, MetricKind, Rule, Rules, Status
+from modelperf.stats.warm_start import first_state
 
 SCALES = {
     MetricKind.R_SQUARED: lambda y: 1 - np.exp(-y / 10),
@@ -55,7 +56,15 @@ def a_series(seed: int) -> Series:
         min_evaluations=int(rng.choice([15, 30])),
         limit=float(rng.choice([0.1, 18.0])) if rng.random() < 0.4 else None,
     )
-    return Series(values, counts, rules)
+    return Series(values, counts, rules, first_state_of(kind, seed, rules))
+
+
+def first_state_of(kind: MetricKind, seed: int, rules: Rules) -> FoldState | None:
+    """Every other series begins with the noise of a version before it."""
+    if seed // len(MetricKind) % 2:
+        return None
+    before = SCALES[kind](20 + np.random.default_rng(1000 + seed).normal(size=60))
+    return first_state(before, np.full(60, 500.0), rules=rules)
 
 
 def alone(series: Series) -> Judgement:
@@ -105,6 +114,9 @@ def test_the_fleet_holds_every_case(together: list[Judgement]):
     assert any(one.state.dropped for one in together)
     assert any(one.crossed.any() and not one.crossed.all() for one in together)
     assert any(one.verdict.outlier_window for one in together)
+    early = [one for one in together if one.state.n_seen and np.isfinite(one.statistics[:14]).any()]
+    assert len(early) > 40
+    assert any(one.degraded[:29].any() for one in early)
 
 
 def test_each_series_is_judged_as_alone(fleet: list[Series], together: list[Judgement]):
@@ -119,7 +131,7 @@ def test_order_and_company_change_nothing(fleet: list[Series], together: list[Ju
 
 
 def test_parts_end_as_the_whole(fleet: list[Series], together: list[Judgement]):
-    states = [FoldState()] * len(fleet)
+    states = [series.state or FoldState() for series in fleet]
     found: list[list[Judgement]] = [[] for _ in fleet]
     for share in (0.3, 0.31, 0.7, 0.9, 1.0):
         parts = [

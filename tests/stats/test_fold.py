@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from modelperf.stats.fold import Judgement, judge
 from modelperf.stats.results import FoldState, MetricKind, Rule, Rules, Status
+from modelperf.stats.warm_start import first_state
 
 HIGHER = Rules(kind=MetricKind.HIGHER, min_effect=0.0)
 LOSS = Rules(kind=MetricKind.LOSS)
@@ -28,9 +29,11 @@ def judged(values: NDArray[np.float64], rules: Rules = HIGHER) -> Judgement:
     return judge(values, np.zeros(len(values)), rules=rules)
 
 
-def in_parts(values, counts, rules: Rules, cuts: list[int]) -> list[Judgement]:
+def in_parts(
+    values, counts, rules: Rules, cuts: list[int], state: FoldState | None = None
+) -> list[Judgement]:
     """Judge part by part, loading no more than the state asks for, the state through JSON."""
-    state, answers = FoldState(), []
+    state, answers = state or FoldState(), []
     for cut in [*cuts, len(values)]:
         first = state.needs_from
         part = judge(values[first:cut], counts[first:cut], rules=rules, state=state, offset=first)
@@ -372,12 +375,24 @@ rules_of_any_kind = st.builds(
 )
 
 
+states_before = st.sampled_from(
+    [FoldState(), *(FoldState(prior_variance=s, prior_phi=phi) for s, phi in ((1, 0.3), (0, 0)))]
+)
+
+
 @settings(max_examples=50, deadline=None)
-@given(history=histories(), rules=rules_of_any_kind, cuts=st.lists(st.integers(0, 260), max_size=4))
-def test_history_in_parts_is_the_history_at_once(history, rules: Rules, cuts: list[int]):
+@given(
+    history=histories(),
+    rules=rules_of_any_kind,
+    cuts=st.lists(st.integers(0, 260), max_size=4),
+    start=states_before,
+)
+def test_history_in_parts_is_the_history_at_once(
+    history, rules: Rules, cuts: list[int], start: FoldState
+):
     values, counts = history
-    parts = in_parts(values, counts, rules, sorted(min(cut, len(values)) for cut in cuts))
-    assert_same(judge(values, counts, rules=rules), parts)
+    parts = in_parts(values, counts, rules, sorted(min(cut, len(values)) for cut in cuts), start)
+    assert_same(judge(values, counts, rules=rules, state=start), parts)
 
 
 def test_history_one_by_one_is_the_history_at_once():
@@ -400,12 +415,16 @@ wild = st.lists(st.one_of(finite, st.sampled_from([0.0, 1.0, -1.0, 1e308, -1e308
     values=wild,
     rules=rules_of_any_kind,
     counts=st.lists(st.integers(0, 10**9), min_size=1, max_size=5),
+    before=wild,
 )
-def test_any_finite_value_gives_a_verdict_that_json_can_hold(start, values, rules, counts):
+def test_any_finite_value_gives_a_verdict_that_json_can_hold(start, values, rules, counts, before):
     y = np.append(start + 0.1 * noise(40), values)
-    answer = judge(y, np.resize(counts, len(y)), rules=rules)
-    json.dumps([asdict(answer.verdict), answer.state.to_document()], allow_nan=False)
-    assert not np.isinf(answer.statistics).any()
+    earlier = np.append(noise(15), before)
+    state = first_state(earlier, np.resize(counts, len(earlier)), rules=rules)
+    for new in (y, y[::-1]):
+        answer = judge(new, np.resize(counts, len(y)), rules=rules, state=state)
+        json.dumps([asdict(answer.verdict), answer.state.to_document()], allow_nan=False)
+        assert not np.isinf(answer.statistics).any()
 
 
 @settings(max_examples=30, deadline=None)
