@@ -23,7 +23,9 @@ from modelperf.admin.base import ReadOnlyAdmin, WordsFilter, actor, component
 from modelperf.models import Alert
 from modelperf.models.alerts import severity_rank
 from modelperf.services import alerts
-from modelperf.templatetags.presentation import ago, moment, number, words
+from modelperf.templatetags.presentation import ago, moment, number, span, whole, words
+
+COUNTED = frozenset({"change_point", "collapse", "limit"})  # rules whose evaluations are counted
 
 
 class LifeFilter(admin.SimpleListFilter):
@@ -99,7 +101,7 @@ class AlertAdmin(ReadOnlyAdmin):
         "levels",
         "limit",
         "age",
-        "occurrences",
+        "since",
         "life",
     )
     list_display_links = ("where",)
@@ -116,7 +118,7 @@ class AlertAdmin(ReadOnlyAdmin):
     actions = ("acknowledge", "resolve", "reopen")
     fieldsets = (
         (None, {"fields": ("badge", "alert_message", "where", "model_type", "model_version")}),
-        ("Numbers", {"fields": ("now", "before", "limit", "occurrences", "alert_details")}),
+        ("Numbers", {"fields": ("now", "before", "limit", "since", "alert_details")}),
         (
             "Life",
             {
@@ -175,7 +177,9 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="before → now")
     def levels(self, alert: Alert) -> str:
-        """Return both levels."""
+        """Return both levels; of data drift the distance, which has no before."""
+        if alert.alert_type == Alert.Type.DATA_DRIFT:
+            return f"KS {number(alert.current_metric_value)}"
         if alert.baseline_metric_value is None:
             return number(alert.current_metric_value)
         return f"{number(alert.baseline_metric_value)} → {number(alert.current_metric_value)}"
@@ -187,8 +191,10 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="now")
     def now(self, alert: Alert) -> str:
-        """Return the level now."""
-        return number(alert.current_metric_value)
+        """Return the level now; of data drift the distance from the reference."""
+        is_distance = alert.alert_type == Alert.Type.DATA_DRIFT
+        text = number(alert.current_metric_value)
+        return f"KS {text}" if is_distance else text
 
     @admin.display(description="before")
     def before(self, alert: Alert) -> str:
@@ -197,10 +203,21 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="limit")
     def limit(self, alert: Alert) -> str:
-        """Return the limit; that of a change point is one of Z, not of the metric."""
-        of_z = alert.alert_details.get("rule") in {"change_point", "collapse"}
-        text = number(alert.threshold_value)
-        return f"Z {text}" if of_z and alert.threshold_value is not None else text
+        """Return the limit and what it is one of: the metric, Z, a distance, a time."""
+        if alert.threshold_value is None:
+            return number(None)
+        if alert.alert_type == Alert.Type.EVALUATION_MISSING:
+            return f"one each {span(alert.threshold_value)}"
+        of = "KS" if alert.alert_type == Alert.Type.DATA_DRIFT else ""
+        if alert.alert_details.get("rule") in {"change_point", "collapse"}:
+            of = "Z"
+        return f"{of} {number(alert.threshold_value)}".lstrip()
+
+    @admin.display(description="evaluations since", ordering="occurrences")
+    def since(self, alert: Alert) -> str:
+        """Return how many evaluations of its machine have shown the condition."""
+        is_counted = alert.machine_id and alert.alert_details.get("rule") in COUNTED
+        return whole(alert.occurrences if is_counted else None)
 
     @admin.display(description="opened", ordering="alert_timestamp")
     def age(self, alert: Alert) -> str:

@@ -107,6 +107,34 @@ def test_list_shows_levels_limit_age_and_occurrences(desk: Client) -> None:
     assert ">23<" in html
 
 
+@pytest.mark.parametrize(
+    ("fields", "shown", "hidden"),
+    [
+        (
+            {"alert_type": "evaluation_missing", "threshold_value": 3600.0},
+            {"limit": "one each 60 min", "since": "–"},
+            "3,600",
+        ),
+        (
+            {"alert_type": "data_drift", "threshold_value": 0.1, "current_metric_value": 0.31},
+            {"limit": "KS 0.100", "levels": "KS 0.310", "since": "–"},
+            "→ KS",
+        ),
+        ({"fleet": True, "alert_details": {"rule": "change_point"}}, {"since": "–"}, ">51<"),
+    ],
+)
+def test_list_says_what_the_numbers_of_each_type_are(
+    desk: Client, fields: dict[str, Any], shown: dict[str, str], hidden: str
+) -> None:
+    factories.AlertFactory.create(occurrences=51, **fields)
+
+    html = desk.get(LIST).content.decode()
+
+    for column, text in shown.items():
+        assert f'<td class="field-{column}">{text}</td>' in html
+    assert hidden not in html
+
+
 def test_list_shows_stored_markup_as_text(desk: Client) -> None:
     model = factories.ModelVersionFactory.create(
         machine=factories.MachineFactory.create(name="<script>alert(1)</script>")
@@ -331,5 +359,6 @@ def test_the_page_of_a_fleet_alert_lists_its_machines(desk: Client) -> None:
     assert "pump south" in south
     assert "– → –" in south
     assert south.count("just now") == 2
+    assert html.index("<h2>Machines</h2>") < html.index("field-alert_details")
     other = factories.AlertFactory.create()
     assert "<h2>Machines</h2>" not in desk.get(f"{LIST}{other.pk}/change/").content.decode()

@@ -56,3 +56,28 @@ def test_severity_badges_have_contrast(visit: Visit, superuser: User) -> None:
     results = Axe().run(watched.page, context=".badge").response
 
     assert [finding["id"] for finding in results["violations"]] == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 375)])
+def test_page_of_a_fleet_alert_fits_its_machines(
+    visit: Visit, superuser: User, scheme: str, width: int
+) -> None:
+    alert = factories.AlertFactory.create(fleet=True, alert_message="Many got worse.")
+    for i in range(4):
+        model = factories.ModelVersionFactory.create(machine__name=f"pump in hall {i}, north side")
+        alert.members.create(
+            machine=model.machine,
+            model=model,
+            condition_key=str(i),
+            details={"peak_statistic": 7.25, "baseline": 1.25, "current": 1.75}
+            | {"changed_at": "2026-11-01T00:00:00Z"},
+            joined_at=alert.alert_timestamp,
+        )
+
+    watched = visit(
+        f"/admin/modelperf/alert/{alert.pk}/change/", user=superuser, scheme=scheme, width=width
+    )
+
+    assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert watched.page.get_by_role("region", name="Machines").is_visible()
+    watched.assert_clean()
