@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,6 +40,18 @@ ODD = ["a%00b", "%00", "%ed%a0%80", "%ff", "é", "%F0%9F%92%A9", "'", '"--;', "%
 @pytest.mark.parametrize("path", NO_PATHS)
 def test_an_unknown_path_is_a_problem(api: APIClient, path: str) -> None:
     problem(api.get(path), 404)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "PATCH"])
+@pytest.mark.parametrize(
+    ("path", "status"), [(f"{ROOT}/nothing", 404), ("/api/", 404), (f"{ROOT}/verdicts", 405)]
+)
+def test_a_path_without_such_a_method_is_a_problem(
+    make_key: Callable[..., str], method: str, path: str, status: int
+) -> None:
+    api = APIClient(enforce_csrf_checks=True)
+    api.credentials(HTTP_AUTHORIZATION=f"Api-Key {make_key('read', 'write')}")
+    problem(api.generic(method, path, "{}", JSON), status)
 
 
 def test_an_unknown_page_is_not(client: Client) -> None:
