@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from modelperf.services.profiles_columns import Categories, Column, DataError, texts
+from modelperf.stats.labels import label
 
 try:
     import pyarrow as pa
@@ -25,6 +26,8 @@ HOW_TO_INSTALL: Final = (
 CHUNK_CELLS: Final = 1 << 19
 # Column chunks are read bit by bit: a row group may be the whole file.
 READ_BYTES: Final = 1 << 20
+MOST_BYTES: Final = 256 << 20  # of a body when it is unpacked
+FEWEST_ROWS: Final = 64
 
 
 def rows_of_chunk(n_columns: int) -> int:
@@ -32,33 +35,87 @@ def rows_of_chunk(n_columns: int) -> int:
     return max(1024, min(1 << 16, CHUNK_CELLS // max(1, n_columns)))
 
 
-def body_batches(body: bytes, form: str, most_cells: int) -> Iterator[Any]:
-    """Read a body batch by batch; `form` is parquet, stream or file.
+def body_batches(
+    body: bytes, form: str, most_cells: int, wanted: Sequence[str] = ()
+) -> Iterator[Any]:
+    """Read the wanted columns of a body batch by batch, or all; `form` is parquet, stream or file.
 
-    A small body may hold a great many rows: it is given up where they pass a limit.
+    A small body may hold a great many rows, or very long text: it is given up where they pass a
+    limit.
     """
     cells = 0
     try:
-        for batch in _opened(pa.BufferReader(body), form):
+        for batch in _opened(pa.BufferReader(body), form, wanted):
             cells += batch.num_rows * batch.num_columns
             if cells > most_cells:
                 raise DataError(
                     f"The body holds more than {most_cells:,} values. Send it in parts."
                 )
+            _expect_small(batch.nbytes)
             yield batch
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"The body cannot be read: {error}") from None
 
 
-def _opened(source: Any, form: str) -> Iterator[Any]:
+def _opened(source: Any, form: str, wanted: Sequence[str]) -> Iterator[Any]:
     if form == "parquet":
-        file = pq.ParquetFile(source)
-        size = rows_of_chunk(len(file.schema_arrow.names))
-        return iter(file.iter_batches(batch_size=size, use_threads=False))
+        return _parquet(source, wanted)
+    opened = pa.ipc.open_stream if form == "stream" else pa.ipc.open_file
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    if wanted:
+        held = _chosen(opened(source).schema, wanted)
+        options.included_fields = [number for number, one in enumerate(held) if one in wanted]
+        source.seek(0)
+    reader = opened(source, options=options)
     if form == "stream":
-        return iter(pa.ipc.open_stream(source))
-    reader = pa.ipc.open_file(source)
+        return iter(reader)
     return (reader.get_batch(number) for number in range(reader.num_record_batches))
+
+
+def _parquet(source: Any, wanted: Sequence[str]) -> Iterator[Any]:
+    """Open Parquet whose wanted columns are small when unpacked, text by its dictionary."""
+    with pq.ParquetFile(source) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+    held = _chosen(schema, wanted)
+    chosen = list(wanted or held)
+    rows, unpacked = rows_of_chunk(len(chosen)), 0
+    for chunk in _chunks(metadata, chosen):
+        unpacked += chunk.total_uncompressed_size
+        _expect_small(unpacked)
+        if "DELTA_BYTE_ARRAY" in chunk.encodings:  # where a value may repeat the one before
+            rows = min(rows, MOST_BYTES // max(1, chunk.total_uncompressed_size))
+    if rows < FEWEST_ROWS:
+        raise DataError("Text is packed as DELTA_BYTE_ARRAY in too large row groups.")
+    text = [field.name for field in schema if is_text(field.type) and field.name in chosen]
+    source.seek(0)
+    file = pq.ParquetFile(source, read_dictionary=text)
+    batches: Iterator[Any] = file.iter_batches(batch_size=rows, columns=chosen, use_threads=False)
+    return batches
+
+
+def _chunks(metadata: Any, chosen: Sequence[str]) -> Iterator[Any]:
+    """Return the column chunks of columns, those within nested ones too."""
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(number)
+            path = chunk.path_in_schema
+            if any(path == name or path.startswith(f"{name}.") for name in chosen):
+                yield chunk
+
+
+def _chosen(schema: Any, wanted: Sequence[str]) -> list[str]:
+    held = names(schema)
+    if missing := [name for name in wanted if name not in held]:
+        raise DataError(f"There is no column {missing[0]}.")
+    return held
+
+
+def _expect_small(n_bytes: int) -> None:
+    if n_bytes > MOST_BYTES:
+        raise DataError(
+            f"The body holds more than {MOST_BYTES >> 20} MiB when it is unpacked. Send it in"
+            " parts, or name the columns that are wanted."
+        )
 
 
 def columns(found: Any, wanted: Sequence[str]) -> dict[str, Column]:
@@ -94,10 +151,11 @@ def column(name: str, values: Any) -> Column:
 
 
 def _labels(values: Any) -> Categories:
-    """Return text with one object a label: rows only refer to it."""
+    """Return text with one object a label, of bounded length: rows only refer to it."""
     if not pa.types.is_dictionary(values.type):
         values = values.dictionary_encode()
-    labels = texts([*values.dictionary.to_pylist(), None])
+    known = (label(one.as_py()) if one.is_valid else None for one in values.dictionary)
+    labels = texts([*known, None])
     codes = values.indices.fill_null(len(labels) - 1)
     found: Categories = labels[codes.to_numpy(zero_copy_only=False)]
     return found

@@ -83,7 +83,7 @@ def smooth_test(reference: Counts, current: Counts) -> Outcome | None:
     """
     if reference.size < 2:
         return None
-    n, m = current.sum(), reference.sum()
+    n, m = float(current.sum()), float(reference.sum())  # as integers n * m overflows
     starts = _neighbours(reference, n / (n + m))
     first, second = np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
     theta = components(first) @ (second / n)
@@ -144,7 +144,7 @@ def hotelling_test(reference: Counts, windows: Sequence[Counts], current: Counts
     spread = off.T @ off / (w - 1)
     if np.linalg.matrix_rank(spread, hermitian=True) < k:
         return None
-    n = current.sum()
+    n = float(current.sum())
     difference = polynomials @ (current / n) - mean
     squared = difference @ np.linalg.solve(spread, difference) / (1 / n + 1 / sizes.sum())
     f = float(squared * (w - k) / (k * (w - 1)))
@@ -183,7 +183,7 @@ def chi_square_test(
         return None
     pooled = [_added(counts, groups) for counts in (reference, current)]
     statistic, df = _chi_square(*pooled)
-    n, m = current.sum(), reference.sum()
+    n, m = float(current.sum()), float(reference.sum())  # as integers n * m overflows
     p_value = float(special.fdtrc(df, 2 * n * m / (n + m), statistic / df))
     if df == 1:
         (had, _), (has, _) = (part.tolist() for part in pooled)
@@ -226,7 +226,7 @@ def _excess(windows: list[Counts]) -> float:
 
 
 def _chi_square(first: Counts, second: Counts) -> tuple[float, int]:
-    n, m = first.sum(), second.sum()
+    n, m = float(first.sum()), float(second.sum())
     share = (first + second) / (n + m)
     terms = (first - n * share) ** 2 / (n * share) + (second - m * share) ** 2 / (m * share)
     return float(terms.sum()), first.size - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from datetime import UTC, datetime, timedelta
@@ -263,6 +264,47 @@ def test_small_body_of_many_rows_is_refused(api: APIClient, model: ModelVersion)
     assert len(sink.getvalue()) < 100_000
     response = post(api, sink.getvalue(), PARQUET, model_id=model.pk, role="reference")
     assert "5,000,000" in problem(response, 422)["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "PLAIN_DICTIONARY", "DELTA_BYTE_ARRAY"])
+@pytest.mark.parametrize("form", [PARQUET, STREAM])
+def test_small_body_of_long_text_is_refused_unless_the_column_is_not_wanted(
+    api: APIClient, model: ModelVersion, form: str, encoding: str
+) -> None:
+    """It would take gigabytes unpacked; but the sum of what is unpacked is known before."""
+    different = [f"{n}{'a' * 2_000_000}" for n in range(160)]
+    text = ["a" * 5_000_000] * 160 if encoding == "DELTA_BYTE_ARRAY" else different
+    table = pa.table({"text": text, "load": np.arange(160.0)})
+    sink = io.BytesIO()
+    if form == PARQUET:
+        packed = {"text": encoding} if encoding != "PLAIN_DICTIONARY" else None
+        pq.write_table(
+            table,
+            sink,
+            compression="zstd",
+            use_dictionary=packed is None,
+            column_encoding=packed,
+        )
+    else:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_stream(sink, table.schema, options=options) as opened:
+            opened.write_table(table)
+    assert len(sink.getvalue()) < 1_000_000
+
+    sent = functools.partial(post, api, sink.getvalue(), form, model_id=model.pk, role="reference")
+
+    assert "DELTA_BYTE_ARRAY" in (found := problem(sent(), 422)["detail"]) or "256 MiB" in found
+    assert sent(names="load").status_code == 200
+    assert "nowhere" in problem(sent(names="nowhere"), 422)["detail"]
+
+
+def test_long_labels_are_the_same_in_every_form(api: APIClient, model: ModelVersion) -> None:
+    text = ["x" * 500 + str(n % 3) for n in range(300)]
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": text}), sink)
+    post(api, sink.getvalue(), PARQUET, model_id=model.pk, role="reference")
+    found = send(api, {"model_id": str(model.pk), "role": "reference", "columns": {"text": text}})
+    assert found.json()["features"][0]["status"] == "unchanged"
 
 
 def test_without_pyarrow_its_forms_are_415_and_say_what_to_install(

@@ -213,6 +213,20 @@ def test_levels_hold(shares: np.ndarray, n: int) -> None:
 # --- degenerate features ----------------------------------------------------------------------
 
 
+def test_billions_of_rows_do_not_overflow() -> None:
+    """Counts are 64-bit integers, whose products are not."""
+    own, after = np.full(32, 10**9), np.full(32, 10**9)
+    after[:16] += 5 * 10**8
+    seen = [two_samples.smooth_test(own, after), two_samples.chi_square_test(own, after)]
+    assert two_samples.smooth_test(own, own).p_value == pytest.approx(1)  # type: ignore[union-attr]
+    for outcome in seen:
+        assert outcome is not None
+        assert outcome.p_value == 0
+        assert outcome.statistic > 1e8
+    exact = stats.chi2_contingency(np.array([own, after], dtype=float), correction=False)
+    assert seen[1].statistic == pytest.approx(exact.statistic)  # type: ignore[union-attr]
+
+
 def test_ten_rows_are_insufficient_until_they_are_enough() -> None:
     windows = [OWN[start : start + 10] for start in range(0, 160, 10)]
     seen = judged(OWN, windows[0])
