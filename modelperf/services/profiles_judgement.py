@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from itertools import groupby
 from math import isnan, nan
 from typing import Any, Final, NamedTuple
 
+from modelperf.models import FeatureReference
 from modelperf.services.database import stream
-from modelperf.stats.distributions import FeatureVerdict, compare
+from modelperf.stats.distributions import FeatureStatus, FeatureVerdict, compare
 from modelperf.stats.fleet import q_values
 from modelperf.stats.profiles import Profile, Reference, profile_of
 
@@ -99,10 +100,36 @@ def judged_features(
 def _judged(features: Sequence[_Feature]) -> Features:
     n_features = max(1, sum(feature.windows is not None for feature in features))
     verdicts = [_verdict(feature, n_features) for feature in features]
-    adjusted = q_values([nan if one.p_any is None else one.p_any for one in verdicts])
+    stale = _stale(features)
+    p_values = [
+        nan if one.p_any is None or is_stale else one.p_any
+        for one, is_stale in zip(verdicts, stale, strict=True)
+    ]
     return [
-        _document(feature, verdict, None if isnan(q) else q)
-        for feature, verdict, q in zip(features, verdicts, adjusted.tolist(), strict=True)
+        _document(feature, verdict, None if isnan(q) else q, is_stale=is_stale)
+        for feature, verdict, q, is_stale in zip(
+            features, verdicts, q_values(p_values).tolist(), stale, strict=True
+        )
+    ]
+
+
+def _stale(features: Sequence[_Feature]) -> list[bool]:
+    """Tell which features have missed a window that others have: they may have vanished.
+
+    Targets come later than all else, and are compared among themselves. A feature has missed a
+    window where another's newest ends later by at least the length of its own newest.
+    """
+    newest: dict[bool, datetime] = {}
+    for one in features:
+        if one.ends:
+            is_target = one.role == FeatureReference.Role.TARGET
+            newest[is_target] = max(newest.get(is_target, one.ends[-1]), one.ends[-1])
+    return [
+        one.starts is not None
+        and one.ends is not None
+        and one.ends[-1] + (one.ends[-1] - one.starts[-1])
+        <= newest[one.role == FeatureReference.Role.TARGET]
+        for one in features
     ]
 
 
@@ -120,7 +147,11 @@ def _unpacked(profiles: Iterable[bytes] | None) -> list[Profile]:
     return [Profile.from_bytes(packed) for packed in profiles or ()]
 
 
-def _document(feature: _Feature, verdict: FeatureVerdict, q_value: float | None) -> dict[str, Any]:
+def _document(
+    feature: _Feature, verdict: FeatureVerdict, q_value: float | None, *, is_stale: bool
+) -> dict[str, Any]:
+    if is_stale:  # what it was like once says nothing of how it is
+        verdict = replace(verdict, status=FeatureStatus.INSUFFICIENT_DATA)
     return {
         "name": feature.name,
         "role": feature.role,
@@ -131,4 +162,5 @@ def _document(feature: _Feature, verdict: FeatureVerdict, q_value: float | None)
         "window_end": max((feature.ends or [])[-verdict.merged :], default=None),
         **asdict(verdict),
         "q_value": q_value,
+        "is_stale": is_stale,
     }

@@ -116,6 +116,38 @@ def test_windows_within_the_references_period_are_not_judged_but_tell_how_window
     assert found["status"] == "stable"
 
 
+def test_a_feature_that_vanished_is_stable_no_more() -> None:
+    model = referenced(roles={})
+    for number in range(3):
+        window(model, number, columns(1_000))
+    window(model, 3, {"site": columns(1_000)["site"]})
+
+    found = judged(model)
+
+    assert (found["load"]["status"], found["load"]["is_stale"]) == ("insufficient_data", True)
+    assert found["load"]["q_value"] is None
+    assert (found["site"]["status"], found["site"]["is_stale"]) == ("stable", False)
+    assert not judged(model, as_of=day(2)[1])["load"]["is_stale"]
+    window(model, 3, columns(1_000))
+    assert judged(model)["load"]["status"] == "stable"
+
+
+def test_targets_that_come_late_and_longer_windows_have_not_vanished() -> None:
+    model = referenced(columns=columns(20_000) | {"daily": RNG.normal(0, 1, 20_000)})
+    window(model, 0, columns(1_000) | {"daily": RNG.normal(0, 1, 1_000)})
+    for hour in range(30, 47):
+        start, site = START + timedelta(hours=hour), columns(1_000)["site"]
+        span = (start, start + timedelta(hours=1))
+        profiles.record_window(model=model, window=span, columns={"site": site}, by="a")
+
+    found = judged(model)
+    assert {one["status"] for one in found.values()} == {"stable"}
+
+    window(model, 1, {"site": columns(1_000)["site"]})
+    found = judged(model)
+    assert [name for name, one in found.items() if one["is_stale"]] == ["daily"]
+
+
 def test_windows_after_as_of_are_left_out() -> None:
     model = referenced()
     window(model, 0, columns(1_000))
