@@ -104,10 +104,13 @@ class OutlookAnswer(Struct):
     """When the judged metric crosses the policy's limit, if its trend goes on: with an interval.
 
     A date is null where it is not within a year of the newest evaluation: without `latest` it may
-    never be. All are null where the level is surely beyond the limit already.
+    never be. All are null where the level is surely beyond the limit already. `overdue` is a
+    crossing before now that no evaluation has confirmed yet.
     """
 
-    status: Literal["crossed", "crosses", "not_within_a_year", "no_limit", "insufficient_data"]
+    status: Literal[
+        "crossed", "crosses", "overdue", "not_within_a_year", "no_limit", "insufficient_data"
+    ]
     crosses_at: Instant | None
     earliest: Instant | None
     latest: Instant | None

@@ -47,6 +47,7 @@ class OutlookReport:
     """When the metric crosses the policy's limit, if its trend goes on.
 
     A date is None where it is not within a year of the newest evaluation, or the limit is crossed.
+    Where it lies before now, evaluations that would tell are missing: the status is `overdue`.
     """
 
     status: str
@@ -176,7 +177,8 @@ def _outlook(
     kind = policy.kind(metric) if metric else None
     is_judged = metric == policy.judged_metric(name for row in judged for name in row["metrics"])
     limit = policy.limit_value if is_judged and kind else None
-    told = look_ahead(*_series(judged, metric), limit=limit, **_direction(kind))
+    now = timezone.now().timestamp() / _DAY
+    told = look_ahead(*_series(judged, metric), limit=limit, now=now, **_direction(kind))
     return OutlookReport(
         status=told.status.value,
         crosses_at=_moment(told.crosses_at),

@@ -29,6 +29,7 @@ class OutlookStatus(StrEnum):
 
     CROSSED = "crossed"
     CROSSES = "crosses"
+    OVERDUE = "overdue"
     NOT_WITHIN_A_YEAR = "not_within_a_year"
     NO_LIMIT = "no_limit"
     INSUFFICIENT_DATA = "insufficient_data"
@@ -41,7 +42,8 @@ class Outlook:
     Attributes
     ----------
     status : OutlookStatus
-        By the line itself; ``crossed`` only where the line is surely beyond the limit already.
+        By the line itself; ``crossed`` only where the line is surely beyond the limit already,
+        ``overdue`` where it crosses before now and no evaluation has surely said so.
     crosses_at : float or None
         When the line crosses; None where it does not within the horizon, or has already.
     earliest, latest : float or None
@@ -62,6 +64,7 @@ def outlook(
     limit: float | None,
     higher_is_better: bool = False,
     target_zero: bool = False,
+    now: float | None = None,
     window: int = 60,
     horizon: float = HORIZON_DAYS,
     coverage: float = COVERAGE,
@@ -81,6 +84,8 @@ def outlook(
         On the metric's own scale; None where there is none.
     higher_is_better, target_zero : bool
         As in `trend`. Where zero is the target the limit holds on both sides of it.
+    now : float, optional
+        The present, in the days that were given. Default: the newest evaluation.
     horizon : float
         Days after the newest evaluation beyond which nothing is told.
     coverage : float
@@ -90,7 +95,7 @@ def outlook(
     -------
     Outlook
         Fewer than 10 evaluations, or all at one moment: ``insufficient_data``. A level that may
-        be on either side of the limit, with the line beyond: it crosses now.
+        be on either side of the limit, with the line beyond: it crosses at the newest evaluation.
 
     Raises
     ------
@@ -114,11 +119,17 @@ def outlook(
         return Outlook(status=OutlookStatus.CROSSED)
     at, earliest, latest = (min(ends) for ends in zip(*filter(None, crossings), strict=True))
     return Outlook(
-        status=OutlookStatus.CROSSES if at < inf else OutlookStatus.NOT_WITHIN_A_YEAR,
+        status=_status(at, now),
         crosses_at=_within(at),
         earliest=_within(earliest),
         latest=_within(latest),
     )
+
+
+def _status(at: float, now: float | None) -> OutlookStatus:
+    if at == inf:
+        return OutlookStatus.NOT_WITHIN_A_YEAR
+    return OutlookStatus.OVERDUE if now is not None and at < now else OutlookStatus.CROSSES
 
 
 def _unit(y: Floats) -> float:

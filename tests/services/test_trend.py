@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
-from modelperf.models import ModelVersion
+from modelperf.models import ModelPerformanceMetric, ModelVersion
 from modelperf.services import metrics, policies
 from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.services.metrics import Evaluation
@@ -161,3 +162,20 @@ def test_outlook_of_few_evaluations_says_so(model: ModelVersion) -> None:
     policies.set_policy(model_type="baseline", values={"limit_value": 5.0}, by="a")
     told = trend(machine=model.machine, model_type="baseline").outlook
     assert (told.status, told.limit) == ("insufficient_data", 5.0)
+
+
+def test_a_crossing_that_stale_evaluations_foretold_is_overdue(model: ModelVersion) -> None:
+    policies.set_policy(model_type="baseline", values={"limit_value": 3.5}, by="a")
+    values = [level + 0.05 * day for day, level in enumerate(noisy(1, 40))]
+    record_days(model, [{"mae": value} for value in values])
+    fresh = trend(machine=model.machine, model_type="baseline", days=120).outlook
+    shift = timedelta(days=40)
+    ModelPerformanceMetric.objects.update(
+        evaluation_start=F("evaluation_start") - shift,
+        evaluation_end=F("evaluation_end") - shift,
+        evaluation_date=F("evaluation_date") - shift,
+    )
+    stale = trend(machine=model.machine, model_type="baseline", days=120).outlook
+    assert (fresh.status, stale.status) == ("crosses", "overdue")
+    assert stale.crosses_at is not None
+    assert stale.crosses_at < timezone.now()

@@ -235,3 +235,11 @@ def test_coverage_is_counted_by_both_ends() -> None:
     assert statistics_outlook.covers(told, 75.0)
     assert not statistics_outlook.covers(told, inf)
     assert not statistics_outlook.covers(told, 50.0)
+
+
+def test_a_crossing_before_now_is_overdue() -> None:
+    statuses = [outlook(DAYS, RAMP, limit=20, now=now).status for now in (41.0, 70.0, 110.0)]
+    at = outlook(DAYS, RAMP, limit=20).crosses_at
+    assert at is not None
+    assert 70 < at < 110
+    assert statuses == [OutlookStatus.CROSSES, OutlookStatus.CROSSES, OutlookStatus.OVERDUE]
