@@ -216,6 +216,27 @@ def test_columns_choose_and_columns_without_reference_are_left_out(
         run(file, "--reference", model.pk, "--columns", "pace", "--dry-run")
 
 
+@pytest.mark.parametrize("verb", [DAY, ("--make-reference",)])
+def test_a_file_that_lacks_a_column_of_another_is_refused_unless_columns_are_named(
+    model: ModelVersion, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    referenced(model)
+    whole, short = data(50), data(50)
+    del short["load"]
+    files = as_csv(tmp_path / "a.csv", whole), as_csv(tmp_path / "b.csv", short)
+
+    with pytest.raises(CommandError, match=r"b\.csv has no column load") as refused:
+        run(*files, "--reference", model.pk, *verb)
+
+    assert refused.value.returncode == 1
+    assert not WindowProfile.objects.exists()
+    named = digests(*files, "--reference", model.pk, *verb, "--columns", "count,site")
+    assert named.keys() == {"count", "site"}
+    if verb == DAY:  # what has no reference is no matter
+        extra = as_csv(tmp_path / "c.csv", whole | {"speed": np.arange(50.0)})
+        assert digests(files[0], extra, "--reference", model.pk).keys() == whole.keys()
+
+
 def test_dry_run_records_nothing_and_table_is_printed(model: ModelVersion, tmp_path: Path) -> None:
     referenced(model)
     printed = run(as_csv(tmp_path / "a.csv", data(50)), "--reference", model.pk, "--dry-run")

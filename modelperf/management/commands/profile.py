@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from hashlib import blake2b
@@ -104,6 +104,8 @@ class Command(BaseCommand):
         held = profiles.current_references(model=model)
         pieces = cut(options["files"])
         there = [name for name in pieces[0].names if all(name in one.names for one in pieces)]
+        if not options["columns"]:
+            _refuse_uneven(pieces, held)
         wanted = options["columns"] or [name for name in there if name in held]
         _expect(wanted, there)
         if unknown := [name for name in wanted if name not in held]:
@@ -125,6 +127,8 @@ class Command(BaseCommand):
 
     def _make_reference(self, model: ModelVersion, options: dict[str, Any]) -> None:
         pieces = cut(options["files"])
+        if not options["columns"]:
+            _refuse_uneven(pieces)
         kinds = columns_of(pieces)
         wanted = options["columns"] or list(kinds)
         roles, categorical = dict(options["role"]), options["categorical"]
@@ -219,6 +223,18 @@ def _expect(wanted: Sequence[str], there: Sequence[str]) -> None:
         raise DataError("No column of the files has a reference. See --make-reference.")
     if missing := [name for name in wanted if name not in there]:
         raise DataError(f"There is no column {missing[0]} in every file that can be profiled.")
+
+
+def _refuse_uneven(pieces: Sequence[Piece], held: Collection[str] | None = None) -> None:
+    """Refuse files of which one lacks a column of another: nobody said that it may be left out."""
+    by_file = {piece.path: piece.names for piece in pieces}
+    for name in dict.fromkeys(name for piece in pieces for name in piece.names):
+        without = [path for path, names in by_file.items() if name not in names]
+        if without and (held is None or name in held):
+            raise DataError(
+                f"{without[0]} has no column {name} that can be profiled, other files have."
+                " Name the columns that are wanted with --columns."
+            )
 
 
 def _row(name: str, role: str, kind: str, profile: Profile, status: str) -> dict[str, Any]:
