@@ -96,7 +96,7 @@ def test_a_table_tells_of_alerts_and_a_sentence_of_all(models: list[ModelVersion
     ]
     for text in (models[1].machine.name, "baseline", "degraded", "mae", "2026-02-15", "opened"):
         assert text in row
-    assert sentence.startswith("2 model versions checked, 2 with new evaluations, in ")
+    assert sentence.startswith("2 model versions checked, 2 judged anew, in ")
     assert "1 stable" in sentence
     assert "Alerts: 1 opened, 0 cleared, 0 within" in sentence
     assert Alert.objects.unresolved().get().machine_id == models[1].machine_id
@@ -146,7 +146,7 @@ def test_a_dry_run_says_what_would_be_and_stores_nothing(models: list[ModelVersi
     [
         (["--machine", "pump-1"], "--machine"),
         (["--as-of", "2026-01-01T00:00:00"], "--as-of"),
-        (["--as-of", "yesterday"], "--as-of"),
+        (["--as-of", "yesterday"], "RFC 3339 with an offset, like 2026-01-01T00:00:00Z"),
         (["--as-of", "2026-02-30T00:00:00Z"], "--as-of"),
         (["--format", "xml"], "--format"),
         (["--loud"], "--loud"),
@@ -160,11 +160,53 @@ def test_wrong_arguments_are_exit_2(args: list[str], says: str) -> None:
 
 
 def test_an_unknown_machine_is_exit_1(models: list[ModelVersion]) -> None:
-    code, out, err = run("--machine", str(uuid.uuid4()))
+    unknown = str(uuid.uuid4())
+    code, out, err = run("--machine", unknown)
     assert (code, out) == (1, "")
-    assert "Machine not found" in err
+    assert f"There is no machine {unknown}." in err
     assert "Traceback" not in err
     assert not CheckRun.objects.exists()
+
+
+def test_an_unknown_model_type_is_exit_1(models: list[ModelVersion]) -> None:
+    code, out, err = run("--model-type", "baselin")
+    assert (code, out) == (1, "")
+    assert "There is no series of the model type baselin." in err
+    ModelVersionFactory.create(is_active=True, model_type="forecast_day")
+    machine = models[0].machine
+    code, _, err = run("--model-type", "forecast_day", "--machine", str(machine.pk))
+    assert code == 1
+    assert f"forecast_day on the machine {machine.name}" in err
+
+
+def test_versions_that_do_not_serve_are_counted_apart(models: list[ModelVersion]) -> None:
+    challenger = ModelVersionFactory.create(machine=models[0].machine)
+    metrics.record_batch(evaluations=series(challenger, noisy(3, 40)), by="a")
+    _, out, _ = run()
+    sentence = out.splitlines()[-1]
+    assert sentence.startswith("3 model versions checked, 3 judged anew, in ")
+    assert "1 stable, 1 degraded, 1 not active." in sentence
+
+
+def test_a_change_of_what_should_be_zero_is_told_in_its_unit() -> None:
+    model = ModelVersionFactory.create(is_active=True)
+    values = [round(1000 * (value - 1), 3) for value in noisy(1, 60, fall_at=45)]
+    metrics.record_batch(evaluations=series(model, values, metric="bias"), by="a")
+    _, out, _ = run("--dry-run")
+    row = out.splitlines()[1]
+    assert "degraded" in row
+    assert "%" not in row
+
+
+def test_a_fleet_alert_has_a_line_of_its_own() -> None:
+    for seed in range(6):
+        model = ModelVersionFactory.create(is_active=True)
+        metrics.record_batch(evaluations=series(model, noisy(seed, 60, fall_at=45)), by="a")
+    _, out, _ = run("--dry-run")
+    assert "Fleet alert: baseline: mae drift detected on machines together." in out
+    _, out, _ = run()
+    (line,) = [line for line in out.splitlines() if line.startswith("Fleet alert: ")]
+    assert line == f"Fleet alert: {Alert.objects.get(machine=None).alert_message}"
 
 
 def test_drift_is_exit_3_only_where_an_alert_is_due(models: list[ModelVersion]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import uuid
@@ -17,10 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from modelperf.models import Machine
+from modelperf.models import Alert, Machine
+from modelperf.models.registry import Series
 from modelperf.services import checks
 from modelperf.services.checks import Look, Report
 from modelperf.services.errors import ConflictError
+from modelperf.services.policies import Policies
+from modelperf.stats.results import MetricKind
 
 BY = "command:check_drift"
 DRIFT_FOUND = 3
@@ -32,7 +36,7 @@ class Command(BaseCommand):
     help = (
         "Judge what was recorded since the last check, ration the alerts of the whole fleet, and"
         " find series whose evaluations stopped. Exits with 0 when done (also where another check"
-        " is running already, which it says), 1 on an error, 2 on wrong arguments, and 3 with"
+        " is running already, which it says), 1 on an error, such as an unknown machine, 2 on wrong arguments, and 3 with"
         " --fail-on-drift where something is wrong with an active version."
     )
 
@@ -53,11 +57,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Check and report."""
         try:
+            machine = _machine(options["machine"])
+            _refuse_unknown(options["model_type"], machine)
             with _progress() as progress:
                 report = checks.run(
                     by=BY,
                     model_type=options["model_type"],
-                    machine=_machine(options["machine"]),
+                    machine=machine,
                     as_of=options["as_of"],
                     dry_run=options["dry_run"],
                     progress=progress,
@@ -85,6 +91,8 @@ class Command(BaseCommand):
         notable = [look for look in report.looks if _is_notable(look)]
         if notable:
             console.print(_table(notable))
+        for line in _fleet_alerts(report):
+            self.stdout.write(line)
         self.stdout.write(_sentence(report))
 
 
@@ -101,6 +109,7 @@ def _is_notable(look: Look) -> bool:
 
 
 def _table(looks: list[Look]) -> Table:
+    known = Policies.load()
     table = Table(box=None, pad_edge=False)
     for name in ("machine", "type", "version", "status", "metric", "since", "Z", "effect", "alert"):
         table.add_column(name, justify="right" if name in {"Z", "effect", "version"} else "left")
@@ -119,31 +128,57 @@ def _table(looks: list[Look]) -> Table:
             look.metric or "",
             (look.changed_at or "")[:10],
             "" if look.statistic is None else f"{look.statistic:.1f}",
-            "" if look.effect is None else f"{look.effect:+.0%}",
+            _effect(look, known),
             ", ".join(dict.fromkeys(one.replace("_", " ") for one in look.decisions)),
         )
     return table
+
+
+def _effect(look: Look, known: Policies) -> str:
+    """Return a change in percent; of a metric that should be zero in its own unit."""
+    if look.effect is None or look.metric is None:
+        return ""
+    kind = known.of(look.machine_id, look.model_type).kind(look.metric)
+    return f"{look.effect:+.3g}" if kind is MetricKind.TARGET_ZERO else f"{look.effect:+.0%}"
+
+
+def _fleet_alerts(report: Report) -> Iterator[str]:
+    """Yield a line on each alert of the fleet that there is now; or would be, in a dry run."""
+    keys = report.summary["fleet_alerts"]
+    found = Alert.objects.unresolved().filter(condition_key__in=keys)
+    said = dict(found.values_list("condition_key", "alert_message"))
+    for key in keys:
+        _, model_type, alert_type, metric = key.split(":", 3)
+        kind = " ".join([metric, alert_type.replace("_", " ")]).strip()
+        yield f"Fleet alert: {said.get(key) or f'{model_type}: {kind} on machines together.'}"
 
 
 def _sentence(report: Report) -> str:
     counted = [
         f"{n} {status.replace('_', ' ')}" for status, n in report.summary["by_status"].items()
     ]
+    n_inactive = sum(not look.is_active for look in report.looks)
+    if n_inactive:
+        counted.append(f"{n_inactive} not active")
     stored = "" if report.check_run_id else " Nothing was stored."
     skipped = f", {report.n_skipped} left to the next check" if report.n_skipped else ""
     seconds = (report.finished_at - report.started_at).total_seconds()
     return (
-        f"{len(report.looks)} model versions checked, {report.n_judged} with new evaluations"
-        f"{skipped}, in {seconds:.1f} s: {', '.join(counted) or 'none active'}."
+        f"{len(report.looks)} model versions checked, {report.n_judged} judged anew"
+        f"{skipped}, in {seconds:.1f} s: {', '.join(counted) or 'none'}."
         f" Alerts: {report.summary['opened']} opened, {report.summary['cleared']} cleared,"
         f" {report.summary['above_cut_off']} within the fleet's false alarm budget.{stored}"
     )
 
 
 def _moment(text: str) -> datetime:
-    moment = parse_datetime(text)
+    try:
+        moment = parse_datetime(text)
+    except ValueError:  # such as the 30th of February
+        moment = None
     if moment is None or moment.tzinfo is None:
-        raise ValueError(text)
+        msg = f"{text!r} is not RFC 3339 with an offset, like 2026-01-01T00:00:00Z"
+        raise argparse.ArgumentTypeError(msg)
     return moment
 
 
@@ -152,8 +187,16 @@ def _machine(id: uuid.UUID | None) -> Machine | None:
         return None
     machine = Machine.objects.filter(pk=id).first()
     if machine is None:
-        raise CommandError("Machine not found")
+        raise CommandError(f"There is no machine {id}.")
     return machine
+
+
+def _refuse_unknown(model_type: str, machine: Machine | None) -> None:
+    """Refuse a model type that is misspelt, before nothing at all is checked."""
+    found = Series.objects.filter(model_type=model_type)
+    if model_type and not (found.filter(machine=machine) if machine else found).exists():
+        where = f" on the machine {machine.name}" if machine else ""
+        raise CommandError(f"There is no series of the model type {model_type}{where}.")
 
 
 @contextmanager
