@@ -22,7 +22,7 @@ def probe(view: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest]
     def answer(request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
             return view(request)
-        detail = f'Method "{request.method}" not allowed.'
+        detail = f'Method "{request.method}" not allowed. Send GET, HEAD.'
         return problem(405, detail, headers={"Allow": "GET, HEAD"})
 
     return csrf_exempt(never_cache(answer))

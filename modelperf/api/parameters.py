@@ -46,6 +46,7 @@ class _Parameter(NamedTuple):
     type: Any
     is_number: bool
     is_required: bool
+    choices: tuple[str, ...]
 
 
 def read(
@@ -96,7 +97,9 @@ def invalid(errors: list[FieldError]) -> InvalidError:
 def parameters(kind: type[Struct]) -> dict[str, _Parameter]:
     """Return a struct's parameters by name."""
     return {
-        field.name: _Parameter(field.type, _is_number(field.type), field.required)
+        field.name: _Parameter(
+            field.type, _is_number(field.type), field.required, _choices(field.type)
+        )
         for field in structs.fields(kind)
     }
 
@@ -107,6 +110,29 @@ def _is_number(kind: Any) -> bool:
         info = info.type
     choices = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
     return any(isinstance(choice, _NUMBERS) for choice in choices)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """Return the values among which a parameter, or each of its items, is one; else nothing."""
+    pending, found = [msgspec.inspect.type_info(kind)], list[str]()
+    while pending:
+        match pending.pop():
+            case msgspec.inspect.Metadata(type=inner):
+                pending.append(inner)
+            case msgspec.inspect.ListType(item_type=inner):
+                pending.append(inner)
+            case msgspec.inspect.UnionType(types=several):
+                pending += several
+            case msgspec.inspect.LiteralType(values=values):
+                found += map(str, values)
+            case msgspec.inspect.EnumType(cls=cls):
+                found += [str(one.value) for one in cls]
+    return tuple(found)
+
+
+def _one_of(error: ValueError, choices: tuple[str, ...]) -> str:
+    is_told = choices and str(error).startswith("Invalid enum value")
+    return f" Send one of {', '.join(choices)}." if is_told else ""
 
 
 def _as_object(body: Any, row: Place) -> dict[str, Any]:
@@ -127,7 +153,7 @@ def _values(
             values[name] = _converted(raw, known[name], is_text=place == ("query",))
         except ValueError as error:
             at_fault = _metric_at_fault(raw) if name == "metrics" else None
-            msg = _PATH_IN_VALUE.sub("", str(error)) + "."
+            msg = _PATH_IN_VALUE.sub("", str(error)) + "." + _one_of(error, known[name].choices)
             errors.append(FieldError((*place, at_fault or name), msg, "value_error"))
     return values
 

@@ -11,6 +11,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django_filters import FilterSet
 from msgspec import Meta, Struct
 
+from modelperf.api import parameters
 from modelperf.api.authentication import ADMIN
 from modelperf.api.base import Answer, Endpoint, call
 from modelperf.api.cursors import Order, Page
@@ -18,6 +19,7 @@ from modelperf.api.filters import Filters
 from modelperf.api.parameters import Cursor, Instant, Limit
 from modelperf.models import Machine, Policy, PolicyEvent
 from modelperf.services import policies
+from modelperf.services.errors import FieldError
 from modelperf.services.policies import MOST_HARMONICS, SETTINGS, PolicyValues
 
 BY_MACHINE: Final = Order(("machine_id",), (uuid.UUID,))
@@ -141,6 +143,9 @@ class Policies(Endpoint):
     def _set(
         self, given: Settings, model_type: str, machine: Machine | None = None
     ) -> PolicyAnswer:
+        if self.body() is None:  # {} resets a policy on purpose; nothing at all does not
+            msg = "A JSON object is expected; {} sets nothing, so that everything is inherited."
+            raise parameters.invalid([FieldError(("body",), msg, "type_error")])
         values = msgspec.to_builtins(given)
         policies.set_policy(model_type=model_type, machine=machine, values=values, by=self.actor)
         return _told(model_type, machine)

@@ -46,8 +46,10 @@ def problem(
     )
 
 
-def problem_response(error: Exception, _context: Any) -> HttpResponse | None:
+def problem_response(error: Exception, context: Any) -> HttpResponse | None:
     """Answer an error raised in a view; None leaves it to Django, which logs it as a 500."""
+    if isinstance(error, exceptions.APIException):
+        error.detail = _told(error, (context or {}).get("view"))
     return next((answer(error) for kind, answer in _ANSWERS if isinstance(error, kind)), None)
 
 
@@ -68,6 +70,25 @@ def _domain_problem(error: DomainError) -> HttpResponse:
 
 def _described(error: FieldError) -> dict[str, Any]:
     return {"loc": list(error.loc), "msg": error.msg, "type": error.type}
+
+
+def _told(error: exceptions.APIException, view: Any) -> str:
+    """Return what is wrong with a request, with what would have been right."""
+    detail = str(error.detail)
+    if isinstance(error, exceptions.NotAuthenticated):
+        return "A key is needed: send the header Authorization: Api-Key <key>."
+    if isinstance(error, exceptions.MethodNotAllowed) and view is not None:
+        return f"{detail} Send {', '.join(view.allowed_methods)}."
+    if isinstance(error, exceptions.UnsupportedMediaType) and detail.startswith("Unsupported"):
+        return f"{detail} Send {', '.join(_media_types(view))}."
+    return detail
+
+
+def _media_types(view: Any) -> list[str]:
+    """Return the media types of bodies that a call takes."""
+    call = getattr(getattr(view, getattr(view, "action", None) or "", None), "call", None)
+    lines = ["application/x-ndjson"] if getattr(call, "lines", False) else []
+    return ["application/json", *lines, *getattr(call, "forms", ())]
 
 
 def _framework_problem(error: exceptions.APIException) -> HttpResponse:

@@ -273,12 +273,12 @@ def _metric_problems(metrics: Mapping[str, float]) -> list[Problem]:
             found.append((f"metrics/{name}", f"{name} must be a finite number.", "not_finite"))
         elif not least <= value <= most:
             found.append((f"metrics/{name}", _bounds_sentence(name), "range"))
-        if not _is_metric_name(name):
-            found.append((f"metrics/{name[:100]}", _NAME, "name"))
+        if not is_metric_name(name):
+            found.append((f"metrics/{name[:100]}", METRIC_NAME, "name"))
     return found
 
 
-_NAME: Final = "A metric's name is a letter, then up to 99 plain characters."
+METRIC_NAME: Final = "A metric's name is a letter, then up to 99 plain characters."
 # Squares and sums of what is larger would leave the range of doubles.
 _LARGEST: Final = 1e100
 _UNBOUNDED: Final = (-_LARGEST, _LARGEST)
@@ -295,5 +295,6 @@ def _bounds_sentence(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _is_metric_name(name: str) -> bool:
+def is_metric_name(name: str) -> bool:
+    """Whether a metric can be recorded under a name."""
     return _METRIC_NAME.fullmatch(name) is not None

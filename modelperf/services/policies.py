@@ -22,6 +22,7 @@ from modelperf.models.metrics import REGISTERED_METRICS
 from modelperf.models.registry import MODEL_TYPE_LENGTH, MODEL_TYPE_PATTERN
 from modelperf.services.database import execute
 from modelperf.services.errors import FieldError, InvalidError
+from modelperf.services.metrics_rows import METRIC_NAME, is_metric_name
 from modelperf.stats.orientation import kind_of
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind, Rules
 from modelperf.trainers import TrainingError, sources
@@ -240,11 +241,19 @@ def _wrong_directions(directions: Any) -> list[FieldError]:
         return []
     if not isinstance(directions, dict):
         return [FieldError(("body", "directions"), "directions maps metrics to kinds.")]
-    return [
-        FieldError(("body", "directions", name), f"{name}: one of {', '.join(MetricKind)}.")
+    names = [
+        FieldError(("body", "directions", name[:100]), METRIC_NAME)
+        for name in directions
+        if not is_metric_name(name)
+    ]
+    return names + [
+        FieldError(("body", "directions", name[:100]), f"{name[:100]}: one of {_KINDS}.")
         for name, kind in directions.items()
         if kind not in tuple(MetricKind)
     ]
+
+
+_KINDS: Final = ", ".join(MetricKind)
 
 
 def _wrong_season(season: Any) -> list[FieldError]:
@@ -296,16 +305,28 @@ def _contradictions(values: PolicyValues, whose: str) -> list[FieldError]:
         return [FieldError(("body", "limit_hits"), msg)]
     if values.clear_value is not None and values.limit_value is None:
         return [FieldError(("body", "clear_value"), f"clear_value needs a limit_value{whose}.")]
+    return _wrong_sides(values, whose)
+
+
+def _wrong_sides(values: PolicyValues, whose: str) -> list[FieldError]:
+    """Return what is wrong with limits: their better side depends on the metric's direction."""
     if not values.primary_metric:
-        return []
+        if values.clear_value is None:
+            return []
+        msg = f"clear_value needs a primary_metric, whose direction tells its side{whose}."
+        return [FieldError(("body", "clear_value"), msg)]
     kind = values.kind(values.primary_metric)
     if kind is None:
         msg = f"Declare the direction of {values.primary_metric} in directions{whose}."
         return [FieldError(("body", "primary_metric"), msg)]
-    if not values.clears_on_the_better_side(kind):
-        msg = f"clear_value is better than limit_value{whose}."
-        return [FieldError(("body", "clear_value"), msg)]
-    return []
+    if values.clears_on_the_better_side(kind):
+        return []
+    side = "at least" if kind in HIGHER_IS_BETTER else "at most"
+    msg = (
+        "clear_value must be on the better side of the limit:"
+        f" {side} {values.limit_value:g}{whose}."
+    )
+    return [FieldError(("body", "clear_value"), msg)]
 
 
 @lru_cache(maxsize=4096)

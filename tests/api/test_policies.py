@@ -72,6 +72,14 @@ def test_a_policy_is_set_and_told_as_a_whole(api: APIClient) -> None:
     assert not Policy.objects.exists()
 
 
+@pytest.mark.parametrize("body", ["", "null"])
+def test_a_policy_is_not_wiped_by_nothing(api: APIClient, machine: Machine, body: str) -> None:
+    api.put(TYPE, {"min_effect": 0.1})
+    for address in (TYPE, f"{TYPE}/machines/{machine.pk}"):
+        assert places(api.generic("PUT", address, body, "application/json")) == [["body"]]
+    assert Policy.objects.get().min_effect == 0.1
+
+
 def test_a_machine_overrides_what_its_type_sets(api: APIClient, machine: Machine) -> None:
     own = f"{TYPE}/machines/{machine.pk}"
     api.put(TYPE, {"min_effect": 0.1, "q": 0.1})

@@ -63,13 +63,32 @@ def test_an_unknown_page_is_not(client: Client) -> None:
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "GET", "OPTIONS", "PATCH"])
 def test_a_method_that_does_not_exist_is_a_problem(api: APIClient, method: str) -> None:
     response = api.generic(method, RECORD)
-    problem(response, 405)
+    assert problem(response, 405)["detail"] == f'Method "{method}" not allowed. Send POST.'
     assert response.headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize("kind", NOT_JSON)
 def test_a_body_that_is_not_called_json_is_a_problem(api: APIClient, kind: str) -> None:
-    problem(api.generic("POST", RECORD, "{}", kind), 415)
+    detail = problem(api.generic("POST", RECORD, "{}", kind), 415)["detail"]
+    assert detail.endswith(" Send application/json.")
+
+
+def test_a_body_of_another_form_is_told_every_form_that_is_read(api: APIClient) -> None:
+    detail = problem(api.generic("POST", f"{RECORD}/bulk", "{}", "text/plain"), 415)["detail"]
+    assert detail.endswith(" Send application/json, application/x-ndjson.")
+
+
+def test_a_wrong_choice_is_told_the_right_ones(api: APIClient) -> None:
+    (error,) = problem(api.get(f"{ROOT}/verdicts?status=year"), 422)["errors"]
+    assert error["msg"] == (
+        "Invalid enum value 'year'. Send one of"
+        " degraded, improved, improvement_lost, insufficient_data, stable."
+    )
+
+
+def test_a_request_without_a_key_is_told_how_to_send_one(anonymous: APIClient) -> None:
+    detail = problem(anonymous.get(f"{ROOT}/machines"), 401)["detail"]
+    assert detail == "A key is needed: send the header Authorization: Api-Key <key>."
 
 
 @pytest.mark.parametrize("kind", IS_JSON)

@@ -95,7 +95,9 @@ def test_collapse_is_critical_at_once(model: ModelVersion) -> None:
 
 def test_limit_opens_and_clears_beside_the_change_point(model: ModelVersion) -> None:
     policies.set_policy(
-        model_type="baseline", values={"limit_value": 2.0, "clear_value": 1.8}, by="a"
+        model_type="baseline",
+        values={"primary_metric": "mae", "limit_value": 2.0, "clear_value": 1.8},
+        by="a",
     )
     for sent in series(model, [1.0, 2.5, 2.5, 2.5]):
         last = metrics.record(evaluation=sent, by="a")

@@ -246,6 +246,9 @@ def test_a_policy_that_sets_nothing_is_removed(machine: Machine) -> None:
         ({"alert_on_outlier": "perhaps"}, "alert_on_outlier"),
         ({"directions": {"x": "sideways"}}, "directions"),
         ({"directions": {"x": []}}, "directions"),
+        ({"directions": {"": "loss"}}, "directions"),
+        ({"directions": {"x" * 500: "loss"}}, "directions"),
+        ({"limit_value": 20.0, "clear_value": 15.0}, "clear_value"),
         ({"directions": ["x"]}, "directions"),
         ({"season": 7}, "season"),
         ({"season": {"harmonics": 2}}, "season"),
@@ -280,7 +283,7 @@ def test_set_policy_refuses_a_model_type_that_is_no_slug(model_type: str) -> Non
 
 def test_what_a_machine_inherits_must_agree_with_what_it_sets(machine: Machine) -> None:
     set_policy(primary_metric="mape", limit_value=20.0, clear_value=15.0)
-    with pytest.raises(InvalidError, match="clear_value is better than limit_value"):
+    with pytest.raises(InvalidError, match="on the better side of the limit: at most 20"):
         set_policy(machine, clear_value=25.0)
     with pytest.raises(InvalidError, match="limit_hits is at most limit_windows, 3"):
         set_policy(machine, limit_hits=4)

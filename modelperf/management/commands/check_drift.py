@@ -36,7 +36,8 @@ class Command(BaseCommand):
     help = (
         "Judge what was recorded since the last check, ration the alerts of the whole fleet, and"
         " find series whose evaluations stopped. Exits with 0 when done (also where another check"
-        " is running already, which it says), 1 on an error, such as an unknown machine, 2 on wrong arguments, and 3 with"
+        " is running already, which it says), 1 on an error, such as"
+        " an unknown machine or type, 2 on wrong arguments, and 3 with"
         " --fail-on-drift where something is wrong with an active version."
     )
 
