@@ -23,9 +23,6 @@ class CheckRunQuerySet(models.QuerySet["CheckRun"]):
         return whole.values_list("finished_at", flat=True).first()
 
 
-CheckRunManager = models.Manager.from_queryset(CheckRunQuerySet)
-
-
 class CheckRun(models.Model):
     """One check over the series of the fleet, stored when it has ended.
 
@@ -48,7 +45,7 @@ class CheckRun(models.Model):
     )
     summary = models.JSONField(default=dict)
 
-    objects: ClassVar[CheckRunManager] = CheckRunManager()
+    objects: ClassVar[models.Manager[CheckRun]] = CheckRunQuerySet.as_manager()
 
     class Meta:
         db_table = "model_check_runs"

@@ -29,6 +29,9 @@ METRIC_LABELS: Final = {
 JUDGED_TYPES: Final = (Alert.Type.DRIFT_DETECTED.value, Alert.Type.PERFORMANCE_DEGRADATION.value)
 
 
+OWN_PART: Final = "own_part"
+
+
 class OpenAlert(msgspec.Struct, frozen=True):
     """An unresolved alert of a series, as far as judging needs to know it."""
 
@@ -133,6 +136,32 @@ def _message(subject: Subject, metric: str, condition: dict[str, Any]) -> str:
     return (
         f"{place}: {label} {verb} since {since},"
         f" {_number(condition['baseline'])} before and {_number(condition['current'])} since."
+    )
+
+
+def own_part(
+    subject: Subject, metric: str, condition: dict[str, Any], *, changed_at: datetime
+) -> Wanted:
+    """Return the alert of a machine that is worse than what it shares with the others explains."""
+    alert_type = Alert.Type.DRIFT_DETECTED.value
+    label = METRIC_LABELS.get(metric, metric)
+    return Wanted(
+        condition_key=condition_key(subject, alert_type, metric),
+        alert_type=alert_type,
+        severity=_severity(condition),
+        message=f"{_place(subject)}: {label} is worse since {changed_at:%Y-%m-%d} than what the"
+        f" other machines share explains, {_number(condition['baseline'])} before and"
+        f" {_number(condition['current'])} since without it.",
+        occurrences=condition["n_since"],
+        current=condition["current"],
+        threshold=condition["threshold"],
+        baseline=condition["baseline"],
+        details={
+            **condition,
+            "rule": OWN_PART,
+            "metric": metric,
+            "changed_at": _moment(changed_at),
+        },
     )
 
 

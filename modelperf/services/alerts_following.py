@@ -16,6 +16,7 @@ from modelperf.models import Alert, AlertMember
 from modelperf.models.keys import uuid7
 from modelperf.services.alerts_conditions import (
     JUDGED_TYPES,
+    OWN_PART,
     OpenAlert,
     Wanted,
     common_key,
@@ -33,7 +34,8 @@ _TOUCHING: Final = frozenset({"opened", "cleared", "in_fleet_alert"})
 class Followed:
     """A series whose alerts follow: the verdict on its active version, and what else was seen.
 
-    `window` is how long its evaluations last. `seen` are alerts of other types that are wanted,
+    `window` is how long its evaluations last; `compares` tells that machines were compared, which
+    only checks do. `seen` are alerts of other types that are wanted,
     `seen_types` the types that were looked for.
     """
 
@@ -45,6 +47,7 @@ class Followed:
     window: timedelta = timedelta()
     seen: Mapping[str, Wanted] = field(default_factory=dict)
     seen_types: frozenset[str] = frozenset()
+    compares: bool = False
 
 
 class Fleet(NamedTuple):
@@ -185,6 +188,8 @@ def _decide_clearing(
         is_gone = (alert.alert_type in JUDGED_TYPES and is_own) or (
             alert.alert_type in one.seen_types
         )
+        if alert.details.get("rule") == OWN_PART and not one.compares:
+            continue
         if key not in kept and is_gone:
             was_judged = alert.alert_type in JUDGED_TYPES
             action = "history_changed" if one.replayed and was_judged else "recovered"

@@ -198,7 +198,7 @@ class Gathering:
         own = [self.changes.wanted[key][0] for one in members for key in wanted.get(one, ())]
         dates = sorted(date for one in own if (date := one.details.get("changed_at")))
         n_machines = self.types[group.model_type].n_machines
-        details = {
+        details: dict[str, Any] = {
             "rule": "common_cause" if fall else "storm",
             "changed_at": fall.changed_at if fall else (dates[0] if dates else None),
             "statistic": fall.statistic if fall else None,

@@ -174,7 +174,13 @@ def _followed(one: Judged, seen: Seen, now: datetime) -> Followed:
     if missing is not None:
         seen.overdue.add(model_id)
     features = seen.features.get(model_id, [])
-    return drift_following.followed_with(one, missing=missing, features=features)
+    return drift_following.followed_with(
+        one,
+        missing=missing,
+        features=features,
+        own_part=seen.own_parts.get(model_id),
+        compares=bool(seen.types),
+    )
 
 
 def _carry_out(

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from modelperf.models import CheckRun
 from modelperf.services import drift_store
+from modelperf.services.alerts_conditions import Wanted
 from modelperf.services.alerts_fleet import CommonFall, Group, Type
-from modelperf.services.checks_common_cause import common_falls
+from modelperf.services.checks_common_cause import common_causes
 from modelperf.services.drift_judgement import Judged, judge_stored, standing, standing_verdict
 from modelperf.services.drift_positions import Position, positions_in_service
 from modelperf.services.metrics_rows import START_OF_TIME
@@ -52,8 +53,9 @@ class Seen:
     features: dict[uuid.UUID, list[dict[str, Any]]]
     cut_off: CutOff
     q_values: dict[uuid.UUID, float]
-    types: dict[str, Type]
+    types: dict[str, Type] = field(default_factory=dict)
     falls: dict[Group, CommonFall] = field(default_factory=dict)
+    own_parts: dict[uuid.UUID, Wanted] = field(default_factory=dict)
     overdue: set[uuid.UUID] = field(default_factory=set)
     since: datetime = START_OF_TIME
 
@@ -82,8 +84,7 @@ def see(scope: Scope, *, now: datetime, as_of: datetime | None, progress: Progre
             as_of=as_of,
         )
     }
-    whole_types = scope.machine_id is None
-    return Seen(
+    seen = Seen(
         judged=judged,
         n_judged=n_judged,
         results=results,
@@ -91,12 +92,14 @@ def see(scope: Scope, *, now: datetime, as_of: datetime | None, progress: Progre
         features=features,
         cut_off=cut_off,
         q_values=q_values,
-        types=_types(positions) if whole_types else {},
         since=CheckRun.objects.newest_end() or START_OF_TIME,
-        falls=common_falls(judged, cut_off=lambda one: cut_off.of(one.position.policy.q))
-        if whole_types
-        else {},
     )
+    if scope.machine_id is None:
+        seen.types = _types(positions)
+        seen.falls, seen.own_parts = common_causes(
+            judged, cut_off=lambda one: cut_off.of(one.position.policy.q)
+        )
+    return seen
 
 
 def _judge(positions: Sequence[Position]) -> Iterator[Judged]:

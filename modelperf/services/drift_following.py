@@ -129,10 +129,20 @@ def _followed(one: Judged, features: Features, now: datetime) -> Followed:
     return followed_with(one, missing=missing if is_known else None, features=features)
 
 
-def followed_with(one: Judged, *, missing: Wanted | None, features: Features) -> Followed:
-    """Return a series as its alerts follow, with what else was seen of it."""
+def followed_with(
+    one: Judged,
+    *,
+    missing: Wanted | None,
+    features: Features,
+    own_part: Wanted | None = None,
+    compares: bool = False,
+) -> Followed:
+    """Return a series as its alerts follow, with what else was seen of it.
+
+    `compares` says that it was looked at beside the other machines, too, where `own_part` may be.
+    """
     moved = [feature for feature in features if feature["status"] == "drifted"]
-    seen = [missing] if missing else []
+    seen = [wanted for wanted in (missing, own_part) if wanted]
     if one.position.policy.alert_on_outlier and one.verdict["outlier_window"] and one.rank:
         seen.append(outlier_window(one.position.subject, one.verdict, newest_end=one.rank[0]))
     if moved:
@@ -146,6 +156,7 @@ def followed_with(one: Judged, *, missing: Wanted | None, features: Features) ->
         window=one.rank[0] - one.rank[1] if one.rank else timedelta(),
         seen={wanted.condition_key: wanted for wanted in seen},
         seen_types=_MISSING | _DATA_DRIFT if features else _MISSING,
+        compares=compares,
     )
 
 

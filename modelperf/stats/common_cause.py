@@ -230,6 +230,29 @@ def own_parts_degraded(
 
     Parameters
     ----------
+    found, sample_counts, rules
+        As in `own_verdicts`.
+
+    Returns
+    -------
+    ndarray of bool, shape (machines,)
+        Whether `own_verdicts` has one.
+    """
+    degraded = np.zeros(len(found.own), bool)
+    degraded[list(own_verdicts(found, sample_counts, rules=rules))] = True
+    return degraded
+
+
+def own_verdicts(
+    found: Split,
+    sample_counts: ArrayLike | None = None,
+    *,
+    rules: Rules | Sequence[Rules],
+) -> dict[int, Verdict]:
+    """Judge what the others do not explain of each machine, and return what is degraded.
+
+    Parameters
+    ----------
     found : Split
         The split of these machines.
     sample_counts : array_like, shape (machines, windows), optional
@@ -239,22 +262,24 @@ def own_parts_degraded(
 
     Returns
     -------
-    ndarray of bool, shape (machines,)
-        Whether an incident is open in the own part at its newest window, by `fold.judge`: own
-        part and level are put back together on the metric's own scale, so that smallest effect,
-        weights, latch and collapse mean what they mean for the series itself. False for machines
-        outside the split.
+    dict of int to Verdict
+        By row, where an incident is open in the own part at its newest window, by `fold.judge`:
+        own part and level are put back together on the metric's own scale, so that smallest
+        effect, weights, latch and collapse mean what they mean for the series itself. Positions
+        count the windows that the machine has an own part in. Nothing for machines outside.
     """
     own = found.own
     counts = np.zeros(own.shape) if sample_counts is None else np.asarray(sample_counts, float)
     each = [rules] * len(own) if isinstance(rules, Rules) else list(rules)
-    degraded = np.zeros(len(own), bool)
-    for row in np.flatnonzero(_worth_folding(own, counts, each)):
+    verdicts: dict[int, Verdict] = {}
+    for row in np.flatnonzero(_worth_folding(own, counts, each)).tolist():
         there = ~np.isnan(own[row])
         oriented, n = found.level[row] + own[row, there], counts[row, there]
         values = metric_value(oriented, n, each[row].kind)
-        degraded[row] = judge_series(values, n, rules=each[row]).degraded[-1]
-    return degraded
+        judgement = judge_series(values, n, rules=each[row])
+        if judgement.degraded[-1]:
+            verdicts[row] = judgement.verdict
+    return verdicts
 
 
 def _inside(y: Floats, min_machines: int) -> Flags:

@@ -369,3 +369,24 @@ def test_a_limited_check_leaves_the_budget_of_the_fleet_alone() -> None:
     report = checks.run(by="a", machine=models[0].machine)
     assert report.n_series == 30
     assert last_cut_off().of(0.05) == pytest.approx(0.05 / 30)
+
+
+def test_who_falls_beside_a_season_of_all_gets_an_alert_of_its_own() -> None:
+    models = fleet(8)
+    rng = np.random.default_rng(8)
+    season = 0.3 * np.sin(2 * np.pi * np.arange(130) / 52)
+    histories = [np.exp(rng.normal(0, 0.1, 130) + season) for _ in models]
+    histories[3][110:] *= 1.4
+    rounded = [[round(float(value), 6) for value in values] for values in histories]
+    record(models, rounded)
+    checks.run(by="a")
+    alert = Alert.objects.unresolved().get(machine=models[3].machine)
+    assert alert.alert_details["rule"] == "own_part"
+    assert "other machines share" in alert.alert_message
+    assert Alert.objects.unresolved().filter(machine__isnull=False).count() == 1
+    metrics.record(evaluation=evaluation(models[3], 130, metrics={"mae": 1.4}), by="a")
+    assert Alert.objects.unresolved().filter(machine=models[3].machine).exists()
+    back = [[*values, *noisy(20 + at, 30)] for at, values in enumerate(rounded)]
+    record(models, back, after=130)
+    checks.run(by="a")
+    assert not Alert.objects.unresolved().filter(machine=models[3].machine).exists()
