@@ -49,7 +49,7 @@ def problem(
 def problem_response(error: Exception, context: Any) -> HttpResponse | None:
     """Answer an error raised in a view; None leaves it to Django, which logs it as a 500."""
     if isinstance(error, exceptions.APIException):
-        error.detail = _told(error, (context or {}).get("view"))
+        return _framework_problem(error, (context or {}).get("view"))
     return next((answer(error) for kind, answer in _ANSWERS if isinstance(error, kind)), None)
 
 
@@ -91,13 +91,13 @@ def _media_types(view: Any) -> list[str]:
     return ["application/json", *lines, *getattr(call, "forms", ())]
 
 
-def _framework_problem(error: exceptions.APIException) -> HttpResponse:
+def _framework_problem(error: exceptions.APIException, view: Any) -> HttpResponse:
     headers: dict[str, str] = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
     if wait := getattr(error, "wait", None):
         headers["Retry-After"] = str(int(wait))
-    return problem(error.status_code, str(error.detail), headers=headers)
+    return problem(error.status_code, _told(error, view), headers=headers)
 
 
 def _unreadable(_error: Exception) -> HttpResponse:
@@ -119,7 +119,6 @@ def _forbidden(error: Exception) -> HttpResponse:
 # The first kind that fits: a body that is too large is a suspicious operation to Django.
 _ANSWERS: Final[tuple[tuple[Any, Callable[[Any], HttpResponse]], ...]] = (
     (DomainError, _domain_problem),
-    (exceptions.APIException, _framework_problem),
     (RequestDataTooBig, _too_large),
     (SuspiciousOperation, _unreadable),
     (UnreadablePostError, _unreadable),
