@@ -20,6 +20,7 @@ from modelperf.services.metrics import LARGEST_BATCH
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
+LINES: Final = frozenset((NDJSON, "application/jsonl"))
 DEEPEST: Final = 64
 _MEMBER: Final = re.compile(rb'"[ \t\r\n]*:')
 _CONTAINERS: Final = frozenset((dict, list))
@@ -79,7 +80,7 @@ class AnyIsJSON(BaseContentNegotiation):
         """Return the parser of a JSON body, None (415) for another."""
         kind = (request.content_type or "").partition(";")[0].strip().lower()
         view = request.parser_context["view"]
-        if kind == NDJSON and getattr(view, "takes_lines", False):
+        if kind in LINES and getattr(view, "takes_lines", False):
             return LinesParser()
         is_json = kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
         return parsers[0] if is_json else None

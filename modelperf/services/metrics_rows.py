@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, NamedTuple
@@ -19,7 +19,8 @@ _METRIC_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:%/@ -]{0,99}")
 _LARGEST_COUNT: Final = 2**63 - 1
 START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
-
+# What ends later than now is a wrong clock or date, and would be the newest for ever.
+WRONG_CLOCKS: Final = timedelta(days=1)
 
 Rank = tuple[datetime, datetime]
 Key = tuple[int, str, datetime, datetime, int]
@@ -233,6 +234,7 @@ def _value_problems(evaluation: Evaluation) -> list[Problem]:
         found.append(("evaluation_start", "Times need an offset, such as Z.", "timezone_missing"))
     elif evaluation.evaluation_end <= evaluation.evaluation_start:
         found.append(("evaluation_end", "evaluation_end must be after evaluation_start.", "order"))
+    found += _future_problems(evaluation)
     found += _count_problems(evaluation)
     found += _metric_problems(evaluation.metrics)
     share = evaluation.outlier_percentage
@@ -243,6 +245,23 @@ def _value_problems(evaluation: Evaluation) -> list[Problem]:
     if evaluation.metadata and b"\\u0000" in _encode(evaluation.metadata):
         found.append(("metadata", _NUL, "nul"))
     return found
+
+
+def is_future(moment: datetime) -> bool:
+    """Whether a moment is further ahead than clocks go wrong; one without an offset is not."""
+    return moment.tzinfo is not None and moment > datetime.now(UTC) + WRONG_CLOCKS
+
+
+def _future_problems(evaluation: Evaluation) -> list[Problem]:
+    moments = (
+        ("evaluation_end", evaluation.evaluation_end),
+        ("evaluation_date", evaluation.evaluation_date),
+    )
+    return [
+        (name, f"{name} must not lie in the future.", "future")
+        for name, moment in moments
+        if moment is not None and is_future(moment)
+    ]
 
 
 _NUL: Final = "Text must not hold NUL characters."

@@ -22,7 +22,7 @@ from modelperf.models.profiles import FEATURE_LENGTH
 from modelperf.services import metrics_store, profiles_store, profiles_windows
 from modelperf.services.database import repeated
 from modelperf.services.errors import ConflictError, FieldError, InvalidError, NotFoundError
-from modelperf.services.metrics_rows import Subject
+from modelperf.services.metrics_rows import Subject, is_future
 from modelperf.services.profiles_columns import (
     Column,
     Counts,
@@ -366,3 +366,5 @@ def _check_window(window: Window) -> None:
         raise InvalidError.field("window_start", "Times need an offset, such as Z.")
     if end <= start:
         raise InvalidError.field("window_end", "window_end must be after window_start.")
+    if is_future(end):
+        raise InvalidError.field("window_end", "window_end must not lie in the future.")

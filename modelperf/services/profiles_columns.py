@@ -28,6 +28,7 @@ class Text:
 
     def numbers(self, name: str) -> Numbers:
         """Return it as numbers, NaN where it says that one is missing."""
+        self._refuse_python_numbers(name)
         try:
             return self.values.astype(np.float64)  # the quick way, where nothing is missing
         except ValueError:
@@ -37,6 +38,13 @@ class Text:
             return np.fromiter(read, np.float64, len(self.values))
         except ValueError as error:
             raise DataError(f"{name} does not hold numbers everywhere: {error}.") from None
+
+    def _refuse_python_numbers(self, name: str) -> None:
+        """Refuse what Python takes for numbers and nobody else does, such as 1_000."""
+        together = "".join(self.values)
+        if "_" in together or not together.isascii():
+            odd = next(text for text in self.values if "_" in text or not text.isascii())
+            raise DataError(f"{name} does not hold numbers everywhere: {odd[:80]!r}.")
 
     def categories(self) -> Categories:
         """Return it as categories, None where the field is empty."""

@@ -18,15 +18,16 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def header(stream: IO[bytes]) -> tuple[list[str], int]:
-    """Return the names of the first line, and where the second one begins."""
+    """Return the names of the first line without spaces around, and where the second begins."""
     stream.seek(0)
     line = stream.readline(LONGEST_LINE)
-    names = _parsed(line.removeprefix(_BOM))
-    if not names or not all(name.strip() for name in names[0]):
+    first = _parsed(line.removeprefix(_BOM))
+    names = [name.strip() for name in first[0]] if first else []
+    if not names or not all(names):
         raise DataError("The first line of CSV holds the names of the columns, none of them empty.")
-    if len(set(names[0])) < len(names[0]):
+    if len(set(names)) < len(names):
         raise DataError("Two columns have the same name.")
-    return names[0], len(line)
+    return names, len(line)
 
 
 def ranges(stream: IO[bytes], start: int, end: int, size: int) -> Iterator[tuple[int, int]]:

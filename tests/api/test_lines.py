@@ -154,3 +154,10 @@ def test_no_other_call_takes_lines(api: APIClient, model: ModelVersion) -> None:
     line = json.dumps(evaluation(model))
     problem(api.generic("POST", f"{ROOT}/metrics/record", line, NDJSON), 415)
     problem(send(api, line, kind="text/plain"), 415)
+
+
+@pytest.mark.django_db
+def test_lines_may_be_called_jsonl(api: APIClient, model: ModelVersion) -> None:
+    response = send(api, evaluation(model, 1), evaluation(model), kind="application/jsonl")
+    assert response.status_code == 200, response.content
+    assert ModelPerformanceMetric.objects.count() == 2

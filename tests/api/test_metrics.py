@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -296,3 +296,22 @@ def test_revisions_of_an_unknown_evaluation_are_404(api: APIClient) -> None:
     problem(api.get(f"{ROOT}/metrics/{NOON - timedelta(1):%Y}/revisions"), 422)
     response = api.get(f"{ROOT}/metrics/00000000-0000-0000-0000-000000000000/revisions")
     assert problem(response, 404)["detail"] == "Evaluation not found"
+
+
+def test_what_ends_in_the_future_is_refused(api: APIClient, model: ModelVersion) -> None:
+    wrong = evaluation(model) | {"evaluation_end": "2150-01-01T00:00:00Z"}
+    dated = evaluation(model) | {"evaluation_date": "2150-01-01T00:00:00Z"}
+    assert places(api.post(f"{ROOT}/metrics/record", wrong)) == [["body", "evaluation_end"]]
+    assert places(api.post(f"{ROOT}/metrics/record", dated)) == [["body", "evaluation_date"]]
+    bulk = f"{ROOT}/metrics/record/bulk"
+    assert places(api.post(bulk, [evaluation(model, 1), wrong])) == [["body", 1, "evaluation_end"]]
+    lines = "\n".join(map(json.dumps, [evaluation(model, 1), wrong]))
+    response = api.generic("POST", bulk, lines, "application/x-ndjson")
+    assert places(response) == [["body", 1, "evaluation_end"]]
+    assert not ModelPerformanceMetric.objects.exists()
+
+
+def test_clocks_may_differ_by_hours(api: APIClient, model: ModelVersion) -> None:
+    ahead = datetime.now(UTC) + timedelta(hours=20)
+    sent = evaluation(model) | {"evaluation_end": f"{ahead:%FT%TZ}"}
+    assert api.post(f"{ROOT}/metrics/record", sent).status_code == 200

@@ -238,6 +238,8 @@ def test_wrong_parameters_are_422_and_name_their_place(
         ("text/csv", b"load\n\xff\n", "UTF-8"),
         ("text/csv", b'load\n"1\n', "not CSV"),
         ("text/csv", b"load\nfast\n", "numbers everywhere"),
+        ("text/csv", b"load\n1_000\n", "numbers everywhere"),
+        ("text/csv", "load\n\n１\n".encode(), "numbers everywhere"),
         (PARQUET, b"PAR1", "cannot be read"),
         (STREAM, b"x" * 40, "cannot be read"),
         (FILE, b"ARROW1", "cannot be read"),
@@ -312,7 +314,10 @@ def test_without_pyarrow_its_forms_are_415_and_say_what_to_install(
 ) -> None:
     monkeypatch.setattr(profiles_arrow, "IS_INSTALLED", False)
     response = post(api, as_arrow(PARQUET), PARQUET, model_id=model.pk, role="reference")
-    assert "modelperf[arrow]" in problem(response, 415)["detail"]
+    assert (
+        ".venv/bin/pip install 'pyarrow>=18'. CSV and JSON always"
+        in (problem(response, 415)["detail"])
+    )
 
 
 @pytest.mark.parametrize("form", ["text/plain", "application/xml", "multipart/form-data"])
@@ -416,3 +421,16 @@ def test_lists_leave_out_what_a_limited_key_may_not_see(client_with: Any) -> Non
     ]
     references = limited.get(f"{ROOT}/profiles/references").json()["results"]
     assert [one["id"] for one in references] == [str(mine.reference_id)]
+
+
+def test_names_of_csv_have_no_spaces_around(api: APIClient, model: ModelVersion) -> None:
+    body = b"load, speed\n1,2\n3,4\n"
+    response = post(api, body, "text/csv", model_id=model.pk, role="reference")
+    assert [one["feature"] for one in response.json()["features"]] == ["load", "speed"]
+
+
+def test_a_window_of_the_future_is_refused(api: APIClient, model: ModelVersion) -> None:
+    referenced(api, model)
+    day = {"window_start": "2150-01-01T00:00:00Z", "window_end": "2150-01-02T00:00:00Z"}
+    document = problem(post(api, b"load\n1\n", "text/csv", model_id=model.pk, **day), 422)
+    assert "future" in document["detail"]
