@@ -14,6 +14,9 @@ def outlook_sentence(outlook: OutlookReport, metric: MetricName) -> str:
     limit = f"its limit of {number(outlook.limit)}{unit}"
     if outlook.status == OutlookStatus.CROSSED:
         return f"Its level is beyond {limit}."
+    if outlook.status == OutlookStatus.OVERDUE:
+        around = f"around {day(outlook.crosses_at)}"
+        return f"Its trend leads across {limit} {around}, and no evaluation since has shown it."
     if outlook.status == OutlookStatus.CROSSES:
         sure = f"({100 * outlook.confidence:.0f}\N{NO-BREAK SPACE}%: {_range(outlook)})"
         return (

@@ -21,7 +21,8 @@ except ImportError:  # pragma: no cover -- the tests have it
 
 IS_INSTALLED: Final = pa is not None
 HOW_TO_INSTALL: Final = (
-    "Parquet and Arrow need pyarrow, which is not installed: pip install 'modelperf[arrow]'."
+    "Parquet and Arrow need pyarrow, which is not installed: .venv/bin/pip install"
+    " 'pyarrow>=18'. CSV and JSON always work."
 )
 CHUNK_CELLS: Final = 1 << 19
 # Column chunks are read bit by bit: a row group may be the whole file.

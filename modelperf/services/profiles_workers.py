@@ -27,7 +27,8 @@ from modelperf.stats.profiles import Profile, Reference, merge
 from modelperf.stats.sketches import Sketch, merge_sketches
 
 HOW_TO_INSTALL: Final = (
-    "A cluster needs distributed, which is not installed: pip install 'modelperf[dask]'."
+    "A cluster needs distributed, which is not installed: .venv/bin/pip install"
+    " 'distributed>=2025.1'. Processes (--jobs) always work."
 )
 CLUSTER_SECONDS: Final = 10
 Made = TypeVar("Made")

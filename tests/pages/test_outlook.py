@@ -17,6 +17,7 @@ from tests.pages import worlds
 MAY, JUNE, JULY = (datetime(2026, month, 1, 12, tzinfo=UTC) for month in (5, 6, 7))
 
 CROSSES = "If it goes on like this, it crosses its limit of 20 % around 1 Jun 2026"
+OVERDUE = "Its trend leads across its limit of 20 % around 1 Jun 2026"
 CROSSES_NOT = "If it goes on like this, it does not cross its limit of 20 % within a year"
 
 
@@ -49,6 +50,11 @@ def told(status: str, *dates: Any, limit: float = 20.0, metric: str = "mape") ->
             "not_within_a_year",
             (None, MAY, None),
             f"{CROSSES_NOT}, and hardly before 1 May 2026.",
+        ),
+        (
+            "overdue",
+            (JUNE, MAY, JULY),
+            f"{OVERDUE}, and no evaluation since has shown it.",
         ),
         ("no_limit", (), ""),
         ("insufficient_data", (), ""),
