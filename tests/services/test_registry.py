@@ -7,7 +7,7 @@ import pytest
 
 from modelperf.models import Alert, LatestModelPerformance, Machine, ModelVersion, Series
 from modelperf.models.keys import uuid7
-from modelperf.services import metrics, registry, registry_checks
+from modelperf.services import checks, metrics, policies, registry, registry_checks
 from modelperf.services.errors import ConflictError, InvalidError
 from tests.factories import MachineFactory, ModelVersionFactory
 from tests.services.builders import evaluation, noisy, series
@@ -323,3 +323,30 @@ def test_check_model_type_accepts_slugs_only():
         registry_checks.check_model_type("-x")
     with pytest.raises(InvalidError):
         registry_checks.check_model_type("x\n")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("of", ["change", "limit"])
+def test_alerts_of_the_version_before_stay_until_the_new_one_is_judged(of):
+    machine = MachineFactory.create()
+    before, _ = register(machine, is_active=True)
+    limit = {"primary_metric": "mae", "limit_value": 1.4, "min_effect": 50.0}
+    if of == "limit":
+        policies.set_policy(model_type=before.model_type, values=limit, by=BY)
+    values = noisy(1, 60, fall_at=45) if of == "change" else [*noisy(4, 40), 2.0, 2.0, 2.0]
+    metrics.record_batch(evaluations=series(before, values), by=BY, judge=True)
+    after, _ = register(machine)
+    registry.activate_model(model=after, by=BY)
+    checks.run(by=BY)
+    alert = Alert.objects.get()
+    assert (alert.is_resolved, alert.model) == (False, before)
+    # What the version before does no longer matters, nor that its limit is gone.
+    policies.set_policy(model_type=before.model_type, values=dict.fromkeys(limit), by=BY)
+    metrics.record_batch(
+        evaluations=series(before, [*values, *noisy(6, 40)])[len(values) :], by=BY, judge=True
+    )
+    for one in series(after, noisy(5, 40)):
+        metrics.record(evaluation=one, by=BY)
+    alert.refresh_from_db()
+    assert (alert.is_resolved, alert.resolution_action) == (True, "recovered")
+    assert not Alert.objects.unresolved().exists()
