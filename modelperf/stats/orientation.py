@@ -10,6 +10,8 @@ from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind
 
 Floats = NDArray[np.float64]
 
+# A season that is taken out may lift a share beyond 1, but not by so much; percents are beyond it.
+_OVERSHOOT = 1.0
 _SMALLEST_LOSS = float(np.nextafter(0.0, 1.0))  # half of it would be zero again
 
 _KINDS = {
@@ -58,7 +60,8 @@ def orient(values: ArrayLike, sample_counts: ArrayLike, kind: MetricKind) -> Flo
     -----
     A loss of zero (R² of 1) is floored at half the smallest positive loss of its series, so that
     scaling a loss moves every value alike; a series of zeros maps to zeros. A series with a
-    negative loss has no logarithm and is mapped by ``-x``. Proportions are clipped to [0, 1].
+    negative loss has no logarithm and is mapped by ``-x``. A proportion beyond [0, 1], such as
+    one in percent, goes on in a straight line from the end of its scale.
     Anscombe (1948), Biometrika 35, 246-254.
     """
     values = np.asarray(values, float)
@@ -90,7 +93,8 @@ def metric_value(oriented: ArrayLike, sample_counts: ArrayLike, kind: MetricKind
     Returns
     -------
     ndarray of float64, same shape
-        The inverse of `orient` (up to its floor under losses of zero); proportions lie in [0, 1].
+        The inverse of `orient` (up to its floor under losses of zero). Proportions lie in [0, 1]
+        unless they are so far beyond that they cannot be shares.
     """
     oriented = np.asarray(oriented, float)
     match kind:
@@ -218,19 +222,24 @@ def _floored_log(loss: Floats) -> Floats:
         return np.where(negative, loss, np.log(np.maximum(loss, floor)))
 
 
-def _arcsine(share: Floats, counts: Floats) -> Floats:
-    share = np.clip(share, 0.0, 1.0)
+def _arcsine(values: Floats, counts: Floats) -> Floats:
+    share = np.clip(values, 0.0, 1.0)
     reported = counts > 0
     n = np.where(reported, counts, 1.0)
     anscombe = (share * n + 0.375) / (n + 0.75)
-    return np.asarray(np.arcsin(np.sqrt(np.where(reported, anscombe, share))))
+    # What lies beyond is added: nothing at all to a share, so that no bit of it changes.
+    return np.asarray(np.arcsin(np.sqrt(np.where(reported, anscombe, share)))) + (values - share)
 
 
 def _share(oriented: Floats, counts: Floats) -> Floats:
     share = np.sin(np.clip(oriented, 0.0, np.pi / 2)) ** 2
     n = np.where(counts > 0, counts, 1.0)
     share = np.where(counts > 0, (share * (n + 0.75) - 0.375) / n, share)
-    return np.asarray(np.clip(share, 0.0, 1.0))
+    share = np.clip(share, 0.0, 1.0)
+    least, most = _arcsine(np.zeros_like(n), counts), _arcsine(np.ones_like(n), counts)
+    beyond = oriented - np.clip(oriented, least, most)
+    is_share = ~(np.abs(beyond) > _OVERSHOOT)
+    return np.asarray(np.where(is_share, share, share + beyond))
 
 
 def _mean_losses(loss: Floats, weights: Floats) -> Floats:

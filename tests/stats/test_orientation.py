@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelperf.stats.orientation import effect, kind_of, level, orient, robust_mean, winsorised
-from modelperf.stats.results import MetricKind
+from modelperf.stats.fold import judge
+from modelperf.stats.orientation import (
+    effect,
+    kind_of,
+    level,
+    metric_value,
+    orient,
+    robust_mean,
+    winsorised,
+)
+from modelperf.stats.results import MetricKind, Rules
 
 NONE = np.zeros(3)
 
@@ -37,7 +46,29 @@ def test_proportions_by_hand():
     found = orient([0.5, 0.9, 1.0], [10, 100, 0], MetricKind.PROPORTION)
     anscombe = np.arcsin(np.sqrt(90.375 / 100.75))
     assert found == pytest.approx([np.arcsin(np.sqrt(5.375 / 10.75)), anscombe, np.pi / 2])
-    assert np.isfinite(orient([-0.1, 1.2, 0.0], [10, 0, 0], MetricKind.PROPORTION)).all()
+    beyond = orient([-0.1, 1.2, 0.0], [10, 0, 0], MetricKind.PROPORTION)
+    assert beyond == pytest.approx([np.arcsin(np.sqrt(0.375 / 10.75)) - 0.1, np.pi / 2 + 0.2, 0])
+
+
+def test_proportions_in_percent_are_judged_as_they_are():
+    percent, counts = np.array([95.0, 88.5, np.nan, -3.0]), np.array([0.0, 0.0, 0.0, 7.0])
+    found = orient(percent, counts, MetricKind.PROPORTION)
+    assert np.diff(found[:2]) == pytest.approx([-6.5])
+    assert metric_value(found, counts, MetricKind.PROPORTION) == pytest.approx(percent, nan_ok=True)
+    # What a season that is taken out adds to a share is cut off.
+    assert metric_value(np.array([1.6, -0.1]), np.zeros(2), MetricKind.PROPORTION).tolist() == [
+        1,
+        0,
+    ]
+
+
+def test_a_fall_of_a_proportion_in_percent_is_found():
+    rng = np.random.default_rng(5)
+    values = rng.normal(95, 1, 80)
+    values[40:] -= 10
+    rules = Rules(kind=MetricKind.PROPORTION)
+    for scale in (1.0, 0.01):
+        assert judge(scale * values, np.zeros(80), rules=rules).verdict.conditions
 
 
 def test_zero_loss_and_perfect_fit_are_floored_by_their_own_series():
