@@ -181,8 +181,12 @@ def test_hotelling_is_a_two_sample_t_of_one_component() -> None:
     seen = two_samples.hotelling_test(reference, windows, current)
     assert seen is not None
     shares = [window[0] / 100 for window in windows]
-    expected = stats.ttest_ind(shares, [0.35]).pvalue
-    assert (seen.df, seen.p_value) == ((1, 24), pytest.approx(expected))
+    expected = stats.ttest_ind(shares, [0.35])
+    assert seen.statistic == pytest.approx(expected.statistic**2)
+    depends = np.var(shares, ddof=1) * 100 / (0.6 * 0.4)
+    df = 1 / (1 / 24 + depends * (1 / 100 + 1 / 2_500))
+    assert seen.df == (1, pytest.approx(df))
+    assert seen.p_value == pytest.approx(2 * stats.t.sf(abs(expected.statistic), df))
 
 
 def test_hotelling_is_the_manova_of_all_components() -> None:
@@ -195,9 +199,28 @@ def test_hotelling_is_the_manova_of_all_components() -> None:
     scores = np.vstack([windows, current]) / 200 @ legendre(reference).T
     group = np.column_stack([np.ones(31), np.arange(31) == 30])
     table = manova.MANOVA(scores, group).mv_test().results["x1"]["stat"]
-    assert seen.statistic == pytest.approx(table.loc["Hotelling-Lawley trace", "F Value"])
-    assert seen.p_value == pytest.approx(table.loc["Hotelling-Lawley trace", "Pr > F"])
-    assert seen.df == (4, 26)
+    squared = table.loc["Hotelling-Lawley trace", "F Value"] * 4 * 29 / 26
+    k, df = seen.df
+    assert seen.statistic == pytest.approx(squared * df / (4 * (df + 3)))
+    assert seen.p_value == pytest.approx(stats.f.sf(seen.statistic, 4, df))
+    most = max(1, np.var(scores[:-1], axis=0, ddof=1).max() * 200)
+    assert (k, df) == (4, pytest.approx(1 / (1 / 26 + most * (1 / 200 + 1 / 6_000))))
+
+
+def test_windows_of_rows_that_depend_on_each_other_rarely_alarm() -> None:
+    """AR(1) .7: at a level of 1 in 30,000, of which Hotelling's own F would make 1 in 6,000."""
+    chance, alarms, tests = np.random.default_rng(3), 0, 0
+    for _ in range(300):
+        noise = chance.standard_normal(48_100)
+        rows = statistics_distributions.signal.lfilter([1], [1, -0.7], noise)[100:].reshape(240, -1)
+        cuts = np.quantile(rows[:40], np.arange(1, 32) / 32)
+        bins = np.searchsorted(cuts, rows) + 32 * np.arange(240)[:, None]
+        counts = np.bincount(bins.ravel(), minlength=240 * 32).reshape(240, 32)
+        for current in counts[40:]:
+            found = two_samples.hotelling_test(counts[:40].sum(axis=0), counts[:40], current)
+            assert found is not None
+            alarms, tests = alarms + (found.p_value <= 1 / 30_000), tests + 1
+    assert alarms <= stats.binom.isf(1e-3, tests, 1 / 30_000)
 
 
 @pytest.mark.parametrize("shares", [np.full(32, 1 / 32), np.array([0.6, 0.25, 0.1, 0.04, 0.01])])
