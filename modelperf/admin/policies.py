@@ -68,7 +68,7 @@ class PolicyForm(ModelForm):
             "label_delay_seconds": "Windows that ended less than so many seconds ago are not judged"
             " yet, since their labels are still to come. Default 0.",
             "expected_cadence_seconds": "Seconds from one evaluation to the next; a series is"
-            " stale after twice as long.",
+            " stale after twice as long and the label delay. Empty: nothing is ever missing.",
             "alert_on_outlier": "Whether a single evaluation far off its neighbours is an alert."
             " Default no.",
             "season": 'A season to take out: {"period_days": 365.25, "harmonics": 2}.',

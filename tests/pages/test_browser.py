@@ -212,3 +212,25 @@ def test_chart_is_told_in_words_and_drawn_where_the_gap_is(
     assert page.locator(".plot .gap").count() == 1
     assert page.locator(".plot .chg").count() == 1
     assert page.locator(".ends text").count() == 2
+
+
+@pytest.mark.parametrize("width", [1280, 900])
+def test_facts_have_no_divider_at_the_end_of_a_line(visit: Visit, user: User, width: int) -> None:
+    factories.PolicyFactory.create(limit_value=0.7)
+    model = worlds.series([level - 0.002 * i for i, level in enumerate(worlds.noisy(60))])
+    page = visit(f"{PAGE}?machine={model.machine_id}", user=user, width=width).page
+
+    facts = page.evaluate(
+        """[...document.querySelectorAll("main > .facts:first-of-type > div")].map(one => ({
+            top: one.getBoundingClientRect().top,
+            text: one.firstElementChild.getBoundingClientRect().left,
+            right: getComputedStyle(one).borderRightWidth,
+        }))"""
+    )
+
+    edge = page.locator("h1").bounding_box()
+    assert edge is not None
+    assert {one["right"] for one in facts} == {"0px"}
+    firsts = {one["top"]: one["text"] for one in reversed(facts)}
+    assert len(firsts) >= 2
+    assert set(firsts.values()) == {edge["x"]}  # dividers of what begins a line are cut off

@@ -258,3 +258,17 @@ def test_state_of_what_was_fine_long_ago_gives_way(
 def test_state_without_evaluation_or_verdict() -> None:
     assert verdicts.state_of(None, None, None).word == "No evaluation"
     assert verdicts.state_of(None, evaluation(), None).word == "Not enough data"
+
+
+def test_a_share_and_its_sign_stay_on_one_line() -> None:
+    told = sentence(
+        verdicts.of_version(judged("degraded", conditions=[CHANGE])),
+        version=judged("degraded"),
+        metric=named("mae", {}),
+        latest=evaluation(),
+        silence=None,
+        mean=None,
+    )
+
+    assert "25\N{NO-BREAK SPACE}% worse" in told.rest
+    assert "(95\N{NO-BREAK SPACE}%: " in told.rest
