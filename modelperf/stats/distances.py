@@ -68,9 +68,14 @@ def wasserstein_distance(reference: Reference, current: Profile) -> float | None
     -------
     float or None
         In the feature's own unit; None where one of them has no finite value. Exact where every
-        value has a cell of its own. Elsewhere values are taken to lie evenly within a cell, and
-        the difference of the means is known exactly: ``|P - N|`` for the areas ``P`` and ``N``
+        value of both has a cell of its own. Elsewhere values are taken to lie evenly within a cell,
+        and the difference of the means is known exactly: ``|P - N|`` for the areas ``P`` and ``N``
         where one function is above and below the other, so only the smaller one is estimated.
+
+    Notes
+    -----
+    Off by at most 5e-4 standard deviations of the reference for light tails and 20,000 values in
+    it, and by 3e-3 for heavy tails (t of 2, lognormal) or 1,500 values, as simulated.
     """
     own = reference.profile
     if not own.finite or not current.finite:
