@@ -21,6 +21,7 @@ from modelperf.services.drift_positions import Position, State
 from modelperf.services.drift_rules import rules_document
 from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Rank, Row
 from modelperf.stats.fleet_fold import Series, judge_fleet
+from modelperf.stats.fold import Judgement
 from modelperf.stats.results import Condition, FoldState, Rules, Verdict
 from modelperf.stats.season import judged_values
 from modelperf.stats.warm_start import first_state
@@ -55,13 +56,14 @@ NOT_JUDGED: dict[str, Any] = {
 class Folded:
     """What a verdict was computed by: rules and evaluations, the state before and after.
 
-    `scores` and `detected` are about the newly judged evaluations, the last of the history.
+    `previous` is the state before the newest evaluation, from which the verdict follows; `scores`
+    and `detected` are about the newly judged evaluations, the last of the history.
     """
 
     metric: str
     rules: Rules
     history: History
-    before: FoldState
+    previous: FoldState
     after: FoldState
     scores: NDArray[np.float64]
     detected: NDArray[np.bool_]
@@ -167,9 +169,10 @@ def standing(positions: Sequence[Position]) -> Iterator[Judged]:
         rules = position.policy.rules(state.metric)
         if rules is None:
             raise AssertionError("a verdict that holds was judged by rules")
-        before = state.fold if rules.season_period_days is None else state.fold.at_first()
+        has_season = rules.season_period_days is not None
+        previous = state.fold.at_first() if has_season else _one_earlier(state.fold)
         nothing = np.empty(0), np.empty(0, bool)
-        folded = Folded(state.metric, rules, history, before, state.fold, *nothing)
+        folded = Folded(state.metric, rules, history, previous, state.fold, *nothing)
         yield Judged(position, state.last, state.verdict, False, folded, is_new=False)
 
 
@@ -313,12 +316,13 @@ def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator
         for plan, history in known
     ]
     judgements = judge_fleet(series, workers=workers)
-    for (plan, history), one, judgement in zip(known, series, judgements, strict=True):
+    previous = _previous(series, judgements, workers=workers)
+    for number, ((plan, history), judgement) in enumerate(zip(known, judgements, strict=True)):
         folded = Folded(
             plan.metric,
             plan.rules,
             history,
-            before=one.state or FoldState(),
+            previous=previous[number],
             after=judgement.state,
             scores=judgement.statistics,
             detected=judgement.degraded | judgement.crossed,
@@ -326,6 +330,47 @@ def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator
         dates = Dates(history, plan.state.verdict if plan.state else None)
         verdict = verdict_document(judgement.verdict, plan.metric, dates)
         yield Judged(plan.position, plan.rank, verdict, plan.replayed, folded)
+
+
+def _previous(
+    series: Sequence[Series], judgements: Sequence[Judgement], *, workers: int
+) -> list[FoldState]:
+    """Return the states before the newest evaluations.
+
+    Where nothing was or is wrong that is the state after it, one evaluation earlier; otherwise
+    the evaluations before it are folded once more. With a season it is the very first state: each
+    evaluation moves the season, and all are judged again.
+    """
+    states: list[FoldState] = []
+    again: list[int] = []
+    for number, (one, judgement) in enumerate(zip(series, judgements, strict=True)):
+        first = one.state or FoldState()
+        was_wrong = bool((judgement.degraded | judgement.crossed)[-2:].any()) or _is_wrong(first)
+        if one.rules.season_period_days is not None:
+            states.append(first)
+            continue
+        states.append(_one_earlier(judgement.state))
+        if was_wrong or _is_wrong(judgement.state):
+            again.append(number)
+    shorter = [
+        replace(
+            series[number], values=series[number].values[:-1], counts=series[number].counts[:-1]
+        )
+        for number in again
+    ]
+    for number, judgement in zip(again, judge_fleet(shorter, workers=workers), strict=True):
+        states[number] = judgement.state
+    return states
+
+
+def _one_earlier(state: FoldState) -> FoldState:
+    return replace(
+        state, n_seen=state.n_seen - 1, needs_from=min(state.needs_from, state.n_seen - 1)
+    )
+
+
+def _is_wrong(state: FoldState) -> bool:
+    return state.incident is not None or state.crossing is not None
 
 
 def _values(history: History, rules: Rules) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from math import isnan
 from typing import Any, Final, NamedTuple
@@ -19,8 +18,6 @@ from modelperf.services.database import execute
 from modelperf.services.drift_history import History
 from modelperf.services.drift_judgement import Folded, Judged
 from modelperf.services.drift_rules import rules_document
-from modelperf.stats.fold import judge
-from modelperf.stats.results import FoldState
 
 EACH_UP_TO: Final = 5_000
 _encode = msgspec.json.Encoder().encode
@@ -195,7 +192,7 @@ def kept(one: Judged, folded: Folded) -> Kept:
     if one.rank is None:
         raise AssertionError("what was folded has a place")
     subject, end = one.position.subject, folded.after
-    before = state_before(folded)
+    before = folded.previous
     first = min(before.needs_from, end.n_seen - 1)
     looked_at = _from(folded.history, first)
     has_changed = changed(one)
@@ -276,33 +273,6 @@ def changed(one: Judged) -> bool:
 def _state_of(verdict: dict[str, Any]) -> tuple[Any, ...]:
     conditions = sorted((one["rule"], one["change_index"]) for one in verdict["conditions"])
     return verdict["status"], verdict["rule"], conditions
-
-
-def state_before(folded: Folded) -> FoldState:
-    """Return the state before the newest evaluation, from which the verdict follows.
-
-    Where nothing was or is wrong that is the state after it, one evaluation earlier; otherwise
-    the evaluations before it are folded once more. With a season it is the very first state: each
-    evaluation moves the season, and all are judged again.
-    """
-    end, before = folded.after, folded.before
-    if folded.rules.season_period_days is not None:
-        return before
-    was_wrong = bool(folded.detected[-2:].any()) or _is_wrong(before)
-    if not was_wrong and not _is_wrong(end):
-        return replace(end, n_seen=end.n_seen - 1, needs_from=min(end.needs_from, end.n_seen - 1))
-    history = folded.history
-    return judge(
-        history.values[:-1],
-        history.counts[:-1],
-        rules=folded.rules,
-        state=before,
-        offset=history.offset,
-    ).state
-
-
-def _is_wrong(state: FoldState) -> bool:
-    return state.incident is not None or state.crossing is not None
 
 
 def _from(history: History, first: int) -> History:

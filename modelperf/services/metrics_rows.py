@@ -20,7 +20,7 @@ _LARGEST_COUNT: Final = 2**63 - 1
 START_OF_TIME: Final = datetime.min.replace(tzinfo=UTC)
 END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 # What ends later than now is a wrong clock or date, and would be the newest for ever.
-WRONG_CLOCKS: Final = timedelta(days=1)
+FURTHEST_AHEAD: Final = timedelta(days=3660)  # beyond is a slip, and would stay the newest
 
 Rank = tuple[datetime, datetime]
 Key = tuple[int, str, datetime, datetime, int]
@@ -248,8 +248,8 @@ def _value_problems(evaluation: Evaluation) -> list[Problem]:
 
 
 def is_future(moment: datetime) -> bool:
-    """Whether a moment is further ahead than clocks go wrong; one without an offset is not."""
-    return moment.tzinfo is not None and moment > datetime.now(UTC) + WRONG_CLOCKS
+    """Whether a moment is further ahead than anybody evaluates; one without an offset is not."""
+    return moment.tzinfo is not None and moment > datetime.now(UTC) + FURTHEST_AHEAD
 
 
 def _future_problems(evaluation: Evaluation) -> list[Problem]:
@@ -258,7 +258,7 @@ def _future_problems(evaluation: Evaluation) -> list[Problem]:
         ("evaluation_date", evaluation.evaluation_date),
     )
     return [
-        (name, f"{name} must not lie in the future.", "future")
+        (name, f"{name} lies more than ten years in the future.", "future")
         for name, moment in moments
         if moment is not None and is_future(moment)
     ]

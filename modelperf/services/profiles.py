@@ -367,4 +367,4 @@ def _check_window(window: Window) -> None:
     if end <= start:
         raise InvalidError.field("window_end", "window_end must be after window_start.")
     if is_future(end):
-        raise InvalidError.field("window_end", "window_end must not lie in the future.")
+        raise InvalidError.field("window_end", "window_end lies more than ten years in the future.")
