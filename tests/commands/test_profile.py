@@ -293,7 +293,7 @@ def test_unknown_model_and_unreadable_files_are_refused(
 
 def test_without_pyarrow_parquet_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiles_files.profiles_arrow, "IS_INSTALLED", False)
-    with pytest.raises(DataError, match=r"modelperf\[arrow\]"):
+    with pytest.raises(DataError, match=r"pip install .pyarrow"):
         profiles_files.pieces_of(Path("a.parquet"))
 
 
