@@ -12,6 +12,7 @@ from modelperf.models import ModelVersion
 from modelperf.services.metrics import Evaluation
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+LONGEST = 200
 
 
 def evaluation(model: ModelVersion, day: int = 0, **values: Any) -> Evaluation:
@@ -30,9 +31,14 @@ def evaluation(model: ModelVersion, day: int = 0, **values: Any) -> Evaluation:
 
 
 def series(model: ModelVersion, values: Sequence[float], metric: str = "mae") -> list[Evaluation]:
-    """Return one evaluation a day with the values of one metric."""
+    """Return one evaluation a day with the values of one metric; long ones begin before `START`.
+
+    What ends in the future is refused.
+    """
+    first = min(0, LONGEST - len(values))
     return [
-        evaluation(model, day, metrics={metric: float(value)}) for day, value in enumerate(values)
+        evaluation(model, day, metrics={metric: float(value)})
+        for day, value in enumerate(values, start=first)
     ]
 
 
