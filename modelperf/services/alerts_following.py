@@ -27,6 +27,7 @@ from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Subject
 from modelperf.services.policies import PolicyValues
 
 SYSTEM: Final = "system"
+_MISSING: Final = Alert.Type.EVALUATION_MISSING.value
 _TOUCHING: Final = frozenset({"opened", "cleared", "in_fleet_alert"})
 
 
@@ -193,6 +194,8 @@ def _decide_clearing(
         if key not in kept and is_gone:
             was_judged = alert.alert_type in JUDGED_TYPES
             action = "history_changed" if one.replayed and was_judged else "recovered"
+            if alert.alert_type == _MISSING and one.policy.expected_cadence_seconds is None:
+                action = "no_longer_expected"
             changes.cleared[key] = (alert, action)
             changes.told(one.subject, key, "cleared", alert_id=str(alert.id))
 

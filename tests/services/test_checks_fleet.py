@@ -390,3 +390,13 @@ def test_who_falls_beside_a_season_of_all_gets_an_alert_of_its_own() -> None:
     record(models, back, after=130)
     checks.run(by="a")
     assert not Alert.objects.unresolved().filter(machine=models[3].machine).exists()
+
+
+def test_what_is_no_longer_expected_is_not_said_to_have_recovered() -> None:
+    models = fleet(1)
+    policies.set_policy(model_type="baseline", values={"expected_cadence_seconds": 86_400}, by="a")
+    record(models, [noisy(1, 40)])
+    checks.run(by="a")
+    policies.set_policy(model_type="baseline", values={"expected_cadence_seconds": None}, by="a")
+    checks.run(by="a")
+    assert Alert.objects.get().resolution_action == "no_longer_expected"
