@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from os import cpu_count
 from typing import Any, Final
 
 from modelperf.models import CheckRun
@@ -23,7 +22,6 @@ from modelperf.services.profiles_judgement import judged_features
 from modelperf.stats import fleet
 from modelperf.stats.fleet import CutOff
 
-WORKERS: Final = min(2, cpu_count() or 1)
 Progress = Callable[[int, int], None]
 
 
@@ -105,7 +103,7 @@ def see(scope: Scope, *, now: datetime, as_of: datetime | None, progress: Progre
 def _judge(positions: Sequence[Position]) -> Iterator[Judged]:
     """Yield every version: newly judged, or with the verdict that still holds."""
     known: set[uuid.UUID] = set()
-    for one in judge_stored(positions, workers=WORKERS):
+    for one in judge_stored(positions):
         known.add(one.position.subject.model_id)
         yield one
     rest = [one for one in positions if one.subject.model_id not in known]

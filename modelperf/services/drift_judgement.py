@@ -130,10 +130,10 @@ def judge_appended(position: Position, row: Row) -> Judged | None:
         return None
     plan = _Plan(position, row.rank, metric, rules, state, n_new=1)
     history = (position.context if state else EMPTY).appended(row, metrics.get(metric))
-    return next(_judged([(plan, history)], workers=1))
+    return next(_judged([(plan, history)]))
 
 
-def judge_stored(positions: Sequence[Position], *, workers: int = 1) -> Iterator[Judged]:
+def judge_stored(positions: Sequence[Position]) -> Iterator[Judged]:
     """Judge what is stored and not judged yet; versions whose verdict still holds are left out."""
     plans: list[_Plan] = []
     for position, reported in _reported([one for one in positions if not current_verdict(one)]):
@@ -144,7 +144,7 @@ def judge_stored(positions: Sequence[Position], *, workers: int = 1) -> Iterator
             plans.append(plan)
     histories = read_histories([plan.wanted() for plan in plans])
     while chunk := list(islice(histories, CHUNK)):
-        yield from _judged([(plans[number], one) for number, one in chunk], workers=workers)
+        yield from _judged([(plans[number], one) for number, one in chunk])
 
 
 def standing_verdict(position: Position) -> Judged:
@@ -303,7 +303,7 @@ def _not_judged(position: Position, reported: _Reported) -> Judged:
     return Judged(position, None, {**NOT_JUDGED, "metric": metric}, True, None)
 
 
-def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator[Judged]:
+def _judged(found: Iterable[tuple[_Plan, History]]) -> Iterator[Judged]:
     known = list(found)
     series = [
         Series(
@@ -315,8 +315,8 @@ def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator
         )
         for plan, history in known
     ]
-    judgements = judge_fleet(series, workers=workers)
-    previous = _previous(series, judgements, workers=workers)
+    judgements = judge_fleet(series)
+    previous = _previous(series, judgements)
     for number, ((plan, history), judgement) in enumerate(zip(known, judgements, strict=True)):
         folded = Folded(
             plan.metric,
@@ -332,9 +332,7 @@ def _judged(found: Iterable[tuple[_Plan, History]], *, workers: int) -> Iterator
         yield Judged(plan.position, plan.rank, verdict, plan.replayed, folded)
 
 
-def _previous(
-    series: Sequence[Series], judgements: Sequence[Judgement], *, workers: int
-) -> list[FoldState]:
+def _previous(series: Sequence[Series], judgements: Sequence[Judgement]) -> list[FoldState]:
     """Return the states before the newest evaluations.
 
     Where nothing was or is wrong that is the state after it, one evaluation earlier; otherwise
@@ -358,7 +356,7 @@ def _previous(
         )
         for number in again
     ]
-    for number, judgement in zip(again, judge_fleet(shorter, workers=workers), strict=True):
+    for number, judgement in zip(again, judge_fleet(shorter), strict=True):
         states[number] = judgement.state
     return states
 
