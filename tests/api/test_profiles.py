@@ -274,8 +274,8 @@ def test_small_body_of_long_text_is_refused_unless_the_column_is_not_wanted(
     api: APIClient, model: ModelVersion, form: str, encoding: str
 ) -> None:
     """It would take gigabytes unpacked; but the sum of what is unpacked is known before."""
-    different = [f"{n}{'a' * 1_700_000}" for n in range(160)]
-    text = ["a" * 1_700_000] * 160 if encoding == "DELTA_BYTE_ARRAY" else different
+    different = [f"{n}{'a' * 2_000_000}" for n in range(160)]
+    text = ["a" * 5_000_000] * 160 if encoding == "DELTA_BYTE_ARRAY" else different
     table = pa.table({"text": text, "load": np.arange(160.0)})
     sink = io.BytesIO()
     if form == PARQUET:
