@@ -6,7 +6,7 @@ Record, drift/check and the check of the fleet come through here, so they agree 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from modelperf.models import REGISTERED_METRICS
 from modelperf.services.database import execute
+from modelperf.services.drift_documents import Dates, verdict_document
 from modelperf.services.drift_history import EMPTY, History, Wanted, read_histories
 from modelperf.services.drift_positions import Position, State
 from modelperf.services.drift_rules import rules_document
 from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Rank, Row
 from modelperf.stats.fleet_fold import Series, judge_fleet
 from modelperf.stats.fold import Judgement
-from modelperf.stats.results import Condition, FoldState, Rules, Verdict
+from modelperf.stats.results import FoldState, Rules
 from modelperf.stats.season import judged_values
 from modelperf.stats.warm_start import first_state
 
@@ -383,51 +384,3 @@ def _fold(plan: _Plan, history: History) -> FoldState:
     if before is None:
         return FoldState()
     return first_state(_values(before, plan.rules), before.counts, rules=plan.rules)
-
-
-@dataclass(frozen=True, slots=True)
-class Dates:
-    """From positions to dates; those before the loaded history were stored when they were in it."""
-
-    history: History
-    verdict: dict[str, Any] | None
-
-    def __call__(self, position: int | None) -> str | None:
-        """Return when the window at an absolute position began."""
-        if position is None:
-            return None
-        moment = self.history.starts_at(position)
-        if moment is not None:
-            return moment.isoformat().replace("+00:00", "Z")
-        return self._stored(position)
-
-    def _stored(self, position: int) -> str | None:
-        if self.verdict is None:
-            return None
-        verdict = self.verdict
-        dated = {entry["change_index"]: entry["changed_at"] for entry in verdict["conditions"]}
-        dated |= {verdict[f"change_{at}"]: verdict[f"changed_{by}"] for at, by in _DATED}
-        return dated.get(position)
-
-
-_DATED = (("low", "after"), ("high", "before"), ("index", "at"))
-_VERDICT_FIELDS = [one.name for one in fields(Verdict)]
-
-
-def verdict_document(verdict: Verdict, metric: str, dates: Dates) -> dict[str, Any]:
-    """Return a verdict as it is stored and answered: plain values, positions with their dates."""
-    document = {name: getattr(verdict, name) for name in _VERDICT_FIELDS}
-    return document | {
-        "status": verdict.status.value,
-        "rule": verdict.rule.value if verdict.rule else None,
-        "metric": metric,
-        **{f"changed_{by}": dates(document[f"change_{at}"]) for at, by in _DATED},
-        "conditions": [_condition(condition, dates) for condition in verdict.conditions],
-    }
-
-
-def _condition(condition: Condition, dates: Dates) -> dict[str, Any]:
-    return asdict(condition) | {
-        "rule": condition.rule.value,
-        "changed_at": dates(condition.change_index),
-    }

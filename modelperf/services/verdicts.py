@@ -13,8 +13,9 @@ import numpy as np
 from modelperf.models import StoredVerdict
 from modelperf.services import drift_store
 from modelperf.services.database import execute
+from modelperf.services.drift_documents import Dates, verdict_document
 from modelperf.services.drift_history import History
-from modelperf.services.drift_judgement import DAY, Dates, verdict_document
+from modelperf.services.drift_judgement import DAY
 from modelperf.services.drift_recommendation import recommendation
 from modelperf.stats.explanation import explain as explain_numbers
 from modelperf.stats.explanation import rules_from_document

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from modelperf.models import Alert, ModelVersion, StoredVerdict
 from modelperf.services import checks, drift, metrics
-from modelperf.services.drift_judgement import verdict_document
+from modelperf.services.drift_documents import verdict_document
 from modelperf.stats.explanation import recompute, rules_from_document
 from modelperf.stats.results import FoldState
 from tests import factories
