@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "django_structlog",
     "pgtrigger",
     "pghistory",
+    "procrastinate.contrib.django",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -13,9 +13,9 @@ from modelperf.models.metrics import (
     MetricRevision,
     ModelPerformanceMetric,
 )
-from modelperf.models.policies import Policy, PolicyEvent
+from modelperf.models.policies import AfterTraining, Policy, PolicyEvent
 from modelperf.models.profiles import FeatureReference, WindowProfile
-from modelperf.models.registry import Machine, ModelVersion, Series
+from modelperf.models.registry import Machine, ModelActivation, ModelVersion, Series
 from modelperf.models.training import TrainingRun
 from modelperf.models.views import ActiveABTest, LatestModelPerformance, UnresolvedAlert
 
@@ -27,6 +27,7 @@ __all__ = [
     "ABRowState",
     "ABTest",
     "ActiveABTest",
+    "AfterTraining",
     "Alert",
     "AlertMember",
     "ApiKey",
@@ -37,6 +38,7 @@ __all__ = [
     "LatestPerformance",
     "Machine",
     "MetricRevision",
+    "ModelActivation",
     "ModelPerformanceMetric",
     "ModelVersion",
     "Policy",

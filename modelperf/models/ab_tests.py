@@ -11,6 +11,7 @@ from django.db.models import F, Q
 
 from modelperf.models.keys import uuid7
 from modelperf.models.registry import MODEL_TYPE_LENGTH, Machine, ModelVersion
+from modelperf.models.training import TrainingRun
 
 
 class ABTestQuerySet(models.QuerySet["ABTest"]):
@@ -76,6 +77,14 @@ class ABTest(ABTestFields):
     """Two versions of one series on the same windows, from a start to an end."""
 
     machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="ab_tests")
+    training_run = models.ForeignKey(
+        TrainingRun,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="ab_tests",
+        help_text="The run for whose version the test started by itself",
+    )
     model_a = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
     model_b = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="+")
     winner_model = models.ForeignKey(

@@ -23,6 +23,14 @@ def _check(setting: str, says: str, condition: Q) -> models.CheckConstraint:
     )
 
 
+class AfterTraining(models.TextChoices):
+    """What becomes of a version that a run has trained."""
+
+    WAIT = "wait"
+    ACTIVATE = "activate"
+    TEST = "test"
+
+
 class Policy(models.Model):
     """Settings of one model type, or of one machine's series of it.
 
@@ -53,6 +61,19 @@ class Policy(models.Model):
     fleet_alert_machines = models.PositiveIntegerField(null=True, blank=True)
     fleet_alert_share = models.FloatField(null=True, blank=True)
     training_source = models.JSONField(null=True, blank=True)
+    trainer = models.JSONField(null=True, blank=True)
+    training_window_days = models.PositiveIntegerField(null=True, blank=True)
+    train_since_change = models.BooleanField(null=True, blank=True)
+    training_retries = models.PositiveIntegerField(null=True, blank=True)
+    retrain_automatically = models.BooleanField(null=True, blank=True)
+    retrain_every_seconds = models.PositiveIntegerField(null=True, blank=True)
+    retrain_cooldown_seconds = models.PositiveIntegerField(null=True, blank=True)
+    retrain_tries = models.PositiveIntegerField(null=True, blank=True)
+    retrain_daily_cap = models.PositiveIntegerField(null=True, blank=True)
+    after_training = models.CharField(  # noqa: DJ001  null inherits
+        max_length=20, choices=AfterTraining.choices, null=True, blank=True
+    )
+    test_duration_hours = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -95,6 +116,28 @@ class Policy(models.Model):
                 "fleet_alert_share",
                 "is above 0 and at most 1",
                 Q(fleet_alert_share__gt=0, fleet_alert_share__lte=1),
+            ),
+            _check(
+                "training_window_days",
+                "lies between 1 and 3660",
+                Q(training_window_days__range=(1, 3660)),
+            ),
+            _check("training_retries", "is at most 10", Q(training_retries__lte=10)),
+            _check(
+                "retrain_every_seconds",
+                "is at least an hour",
+                Q(retrain_every_seconds__gte=3600),
+            ),
+            _check("retrain_tries", "lies between 1 and 20", Q(retrain_tries__range=(1, 20))),
+            _check(
+                "after_training",
+                "is wait, activate or test",
+                Q(after_training__in=["wait", "activate", "test"]),
+            ),
+            _check(
+                "test_duration_hours",
+                "lies between 0.1 and 8784",
+                Q(test_duration_hours__range=(0.1, 8784)),
             ),
         ]
 

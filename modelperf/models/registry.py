@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 from modelperf.models.keys import uuid7
 
@@ -146,3 +147,64 @@ class ModelVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_type} v{self.model_version}"
+
+
+class ModelActivationQuerySet(models.QuerySet["ModelActivation"]):
+    """Reads of activations."""
+
+    def of_series(self, *, machine_id: uuid.UUID, model_type: str) -> ModelActivationQuerySet:
+        """Keep the activations of one series."""
+        return self.filter(machine_id=machine_id, model_type=model_type)
+
+
+class ModelActivation(models.Model):
+    """A version came to serve its series in place of another: when, by whom, and why."""
+
+    class Kind(models.TextChoices):
+        ACTIVATED = "activated"
+        PROMOTED = "promoted"
+        ROLLED_BACK = "rolled_back"
+
+    id = models.UUIDField(primary_key=True, default=uuid7)
+    machine = models.ForeignKey(Machine, on_delete=models.PROTECT, related_name="activations")
+    model_type = models.CharField(max_length=MODEL_TYPE_LENGTH)
+    model = models.ForeignKey(ModelVersion, on_delete=models.PROTECT, related_name="activations")
+    model_version = models.PositiveIntegerField()
+    previous = models.ForeignKey(
+        ModelVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    previous_version = models.PositiveIntegerField(null=True, blank=True)
+    kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.ACTIVATED)
+    reason = models.TextField(blank=True, default="")
+    activated_by = models.CharField(max_length=200)
+    activated_at = models.DateTimeField(default=timezone.now)
+
+    objects: ClassVar[models.Manager[ModelActivation]] = ModelActivationQuerySet.as_manager()
+
+    class Meta:
+        db_table = "model_activations"
+        ordering: ClassVar = ["-activated_at", "-id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                name="model_activations_kind",
+                condition=Q(kind__in=["activated", "promoted", "rolled_back"]),
+            ),
+            models.CheckConstraint(
+                name="model_activations_previous_paired",
+                condition=Q(previous__isnull=True, previous_version__isnull=True)
+                | Q(previous__isnull=False, previous_version__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="model_activations_rollback_says_why",
+                condition=~Q(kind="rolled_back") | ~Q(reason=""),
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["machine", "model_type", "-activated_at"],
+                name="model_activations_of_series",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model_type} v{self.model_version} {self.kind}"

@@ -8,7 +8,9 @@ from typing import ClassVar
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 
+from modelperf.models.alerts import Alert
 from modelperf.models.keys import uuid7
 from modelperf.models.registry import MODEL_TYPE_LENGTH, Machine, ModelVersion
 
@@ -19,6 +21,10 @@ class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
     def unfinished(self) -> TrainingRunQuerySet:
         """Keep the runs that wait or are at work."""
         return self.filter(training_status__in=TrainingRun.UNFINISHED)
+
+    def automatic(self) -> TrainingRunQuerySet:
+        """Keep the runs that nobody asked for: a policy did."""
+        return self.filter(trigger_type__in=TrainingRun.AUTOMATIC)
 
     def of_series(self, *, machine_id: uuid.UUID, model_type: str) -> TrainingRunQuerySet:
         """Keep the runs of one series."""
@@ -46,6 +52,7 @@ class TrainingRun(models.Model):
         PERFORMANCE_DEGRADATION = "performance_degradation"
 
     UNFINISHED = (Status.PENDING, Status.RUNNING)
+    AUTOMATIC = (Trigger.SCHEDULED, Trigger.DRIFT_DETECTED, Trigger.PERFORMANCE_DEGRADATION)
 
     id = models.UUIDField(primary_key=True, default=uuid7)
     model = models.ForeignKey(
@@ -75,8 +82,30 @@ class TrainingRun(models.Model):
     trigger_type = models.CharField(max_length=30, choices=Trigger.choices, default=Trigger.MANUAL)
     triggered_by = models.CharField(max_length=200, blank=True, default="")
     reason = models.TextField()
+    alert = models.ForeignKey(
+        Alert,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="training_runs",
+        help_text="The condition that the new version is meant to end",
+    )
+    trainer = models.CharField(max_length=50, blank=True, default="")
+    attempt = models.PositiveIntegerField(default=0, help_text="How often work on it has begun")
+    lease_id = models.UUIDField(
+        null=True, blank=True, help_text="Whose work on it counts; nobody else's is stored"
+    )
+    leased_until = models.DateTimeField(
+        null=True, blank=True, help_text="When a run that nobody was heard of since is given up"
+    )
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True)
+    progress_percent = models.FloatField(null=True, blank=True)
+    progress_message = models.TextField(blank=True, default="")
+    training_log = models.TextField(blank=True, default="")
+    callback_token_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
     metadata = models.JSONField(default=dict, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now)
 
     objects: ClassVar[models.Manager[TrainingRun]] = TrainingRunQuerySet.as_manager()
 
@@ -120,12 +149,31 @@ class TrainingRun(models.Model):
                 ),
             ),
             models.CheckConstraint(
+                name="model_training_history_running_is_leased",
+                condition=~Q(training_status="running") | Q(leased_until__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="model_training_history_percent",
+                condition=Q(progress_percent__isnull=True) | Q(progress_percent__range=(0, 100)),
+            ),
+            models.CheckConstraint(
                 name="model_training_history_completed_has_model",
                 condition=~Q(training_status="completed") | Q(model__isnull=False),
             ),
             models.CheckConstraint(
                 name="model_training_history_failed_says_why",
                 condition=~Q(training_status="failed") | ~Q(error_message=""),
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["model_type", "created_at"],
+                name="model_training_history_asked",
+            ),
+            models.Index(
+                fields=["leased_until"],
+                name="model_training_history_leases",
+                condition=Q(training_status="running"),
             ),
         ]
 

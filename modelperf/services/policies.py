@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from math import isfinite
@@ -17,7 +17,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
-from modelperf.models import Machine, Policy
+from modelperf import trainers
+from modelperf.models import AfterTraining, Machine, Policy
 from modelperf.models.metrics import REGISTERED_METRICS
 from modelperf.models.registry import MODEL_TYPE_LENGTH, MODEL_TYPE_PATTERN
 from modelperf.services.database import execute
@@ -73,6 +74,17 @@ class PolicyValues:
     fleet_alert_machines: int = 4
     fleet_alert_share: float = 0.1
     training_source: Mapping[str, Any] | None = field(default=None, hash=False)
+    trainer: Mapping[str, Any] | None = field(default=None, hash=False)
+    training_window_days: int = 365  # a year: every season once
+    train_since_change: bool = False
+    training_retries: int = 1
+    retrain_automatically: bool = False
+    retrain_every_seconds: int | None = None
+    retrain_cooldown_seconds: int = 86_400
+    retrain_tries: int = 3
+    retrain_daily_cap: int = 10
+    after_training: AfterTraining = AfterTraining.WAIT
+    test_duration_hours: float = 672.0  # four weeks
 
     def kind(self, metric: str) -> MetricKind | None:
         """Return how a metric is read, or None where nobody said."""
@@ -231,7 +243,8 @@ def _refuse_problems(policy: Policy) -> None:
     ]
     found += _wrong_directions(policy.directions)
     found += _wrong_season(policy.season)
-    found += _wrong_source(policy.training_source)
+    found += _wrong_document("training_source", policy.training_source, sources.find)
+    found += _wrong_document("trainer", policy.trainer, trainers.find)
     if found:
         raise InvalidError(found[0].msg, found)
 
@@ -271,15 +284,18 @@ def _wrong_season(season: Any) -> list[FieldError]:
     return []
 
 
-def _wrong_source(source: Any) -> list[FieldError]:
-    if source is None:
+def _wrong_document(
+    name: str, document: Any, find: Callable[[Mapping[str, Any]], object]
+) -> list[FieldError]:
+    """Return what is wrong with settings that name a kind, as that kind itself says."""
+    if document is None:
         return []
-    if not isinstance(source, dict):
-        return [FieldError(("body", "training_source"), "training_source is an object.")]
+    if not isinstance(document, dict):
+        return [FieldError(("body", name), f"{name} is an object.")]
     try:
-        sources.find(source)
+        find(document)
     except TrainingError as error:
-        return [FieldError(("body", "training_source"), str(error))]
+        return [FieldError(("body", name), str(error))]
     return []
 
 

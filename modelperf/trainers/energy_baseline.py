@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modelperf.trainers import sources
-from modelperf.trainers.base import TrainedModel, TrainingError, TrainingRequest, register
+from modelperf.trainers.base import (
+    TrainedModel,
+    Trainer,
+    TrainingError,
+    TrainingRequest,
+    Watch,
+    register,
+)
 from modelperf.trainers.degree_day_search import Grid, choose, held_out_predictions
 from modelperf.trainers.degree_days import (
     Floats,
@@ -33,17 +40,28 @@ FEATURES = ("temperature_c", "hour_of_day")
 
 
 @register("energy_baseline")
-def train(request: TrainingRequest) -> TrainedModel:
-    """Fit a degree-day baseline; everything about it is chosen on held-out blocks of days."""
-    settings = _settings(request.hyperparameters)
-    asked = Asked(
-        machine=request.machine,
-        model_type=request.model_type,
-        start=request.data_start,
-        end=request.data_end,
-    )
-    readings = sources.read(request.source, asked)
-    return train_on(readings, settings=settings)
+class EnergyBaseline(Trainer, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A degree-day baseline; everything about it is chosen on held-out blocks of days."""
+
+    def check(self) -> None:
+        """Refuse hyperparameters there are not."""
+        _settings(self.hyperparameters)
+
+    def train(self, request: TrainingRequest, watch: Watch) -> TrainedModel:
+        """Read the series' data and fit a baseline to it."""
+        settings = _settings(request.hyperparameters)
+        if request.source is None:
+            raise TrainingError("energy_baseline needs the policy's training_source.")
+        asked = Asked(
+            machine=request.machine,
+            model_type=request.model_type,
+            start=request.data_start,
+            end=request.data_end,
+        )
+        watch.progress(None, "Reads the data.")
+        readings = sources.read(request.source, asked)
+        watch.progress(None, f"Fits {len(readings):,} readings.")
+        return train_on(readings, settings=settings)
 
 
 def train_on(readings: Readings, *, settings: Mapping[str, Any]) -> TrainedModel:
