@@ -4,16 +4,20 @@ Every setting of modelperf is an environment variable read here, once, at start.
 missing or malformed stops the process with a sentence that says what to set.
 """
 
+import json
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import environ
+from croniter import croniter
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 _env = environ.Env()
+_ORIGIN: Final = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
 
 
 def flag(name: str, *, default: bool) -> bool:
@@ -71,6 +75,36 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         ) from error
 
 
+def secret(name: str, *, least: int = 32) -> str:
+    """Return a secret of at least `least` characters; empty where none is set."""
+    value: str = _env.str(name, default="").strip()
+    if value and len(value) < least:
+        raise ImproperlyConfigured(f"{name} is too short. Set it to {least} characters or more.")
+    return value
+
+
+def tokens(name: str) -> dict[str, str]:
+    """Return what the header Authorization holds by origin, such as https://api.example.org.
+
+    The errors show no value.
+    """
+    raw: str = _env.str(name, default="").strip()
+    wanted = f'{name} must be JSON such as {{"https://api.example.org": "Bearer ..."}}'
+    try:
+        found = json.loads(raw or "{}")
+    except ValueError:
+        raise ImproperlyConfigured(f"{wanted}.") from None
+    if not isinstance(found, dict):
+        raise ImproperlyConfigured(f"{wanted}.")
+    for origin, value in found.items():
+        if not _ORIGIN.fullmatch(origin):
+            raise ImproperlyConfigured(f"{wanted}, and {origin!r} is no origin in lower case.")
+        is_text = isinstance(value, str) and value.strip() and value.isascii()
+        if not is_text or not value.isprintable():
+            raise ImproperlyConfigured(f"{wanted}, and that of {origin} is no line of ASCII.")
+    return {origin: value.strip() for origin, value in found.items()}
+
+
 def folder(name: str) -> Path | None:
     """Return a folder that is there, without links; None where none is set."""
     raw = _env.str(name, default="").strip()
@@ -80,6 +114,26 @@ def folder(name: str) -> Path | None:
     if not path.is_dir():
         raise ImproperlyConfigured(f"{name}={raw!r} is no folder.")
     return path
+
+
+def schedule(name: str, *, default: str) -> str:
+    """Return a cron expression of five fields, or six with seconds; `never` is none."""
+    raw: str = _env.str(name, default="").strip() or default
+    if raw == "never":
+        return ""
+    if not croniter.is_valid(raw):
+        raise ImproperlyConfigured(
+            f"{name}={raw!r} is no cron expression. Set it to one such as */15 * * * *, or never."
+        )
+    return raw
+
+
+def address(name: str) -> str:
+    """Return a web address without a slash at its end; empty where none is set."""
+    url: str = _env.str(name, default="").strip().rstrip("/")
+    if url and not _ORIGIN.fullmatch(url):
+        raise ImproperlyConfigured(f"{name} must be such as https://modelperf.example.org.")
+    return url
 
 
 def database_url(name: str) -> str:

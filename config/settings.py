@@ -167,6 +167,34 @@ SOURCE_NETWORKS = env.networks("MODELPERF_SOURCE_NETWORKS")
 SOURCE_TIMEOUT_SECONDS = env.integer("MODELPERF_SOURCE_TIMEOUT_SECONDS", default=60, least=1)
 SOURCE_MAX_BYTES = env.integer("MODELPERF_SOURCE_MAX_BYTES", default=64 * 1024 * 1024, least=1)
 
+# --- commands that train --------------------------------------------------------------------
+# A policy names programs of this folder only; each attempt works in a folder of its own.
+COMMAND_DIR = env.folder("MODELPERF_COMMAND_DIR")
+TRAINING_DIR = env.folder("MODELPERF_TRAINING_DIR") or env.data_dir() / "training"
+
+# --- requests to others ---------------------------------------------------------------------
+# Webhooks of trainers: where they may go beside the public, and what they are known by there.
+OUTGOING_NETWORKS = env.networks("MODELPERF_OUTGOING_NETWORKS")
+OUTGOING_TIMEOUT_SECONDS = env.integer("MODELPERF_OUTGOING_TIMEOUT_SECONDS", default=10, least=1)
+WEBHOOK_SECRET = env.secret("MODELPERF_WEBHOOK_SECRET")
+WEBHOOK_TOKENS = env.tokens("MODELPERF_WEBHOOK_TOKENS")
+
+# --- jobs -----------------------------------------------------------------------------------
+# Cron expressions, of which a sixth field is seconds; an empty one switches its job off.
+CHECK_SCHEDULE = env.schedule("MODELPERF_CHECK_SCHEDULE", default="*/15 * * * *")
+FOLLOW_SCHEDULE = env.schedule("MODELPERF_FOLLOW_SCHEDULE", default="* * * * *")
+RECOVERY_SCHEDULE = env.schedule("MODELPERF_RECOVERY_SCHEDULE", default="* * * * * */10")
+WORKER_TRAININGS = env.integer("MODELPERF_WORKER_TRAININGS", default=1, least=1)
+WORKER_JOBS = env.integer("MODELPERF_WORKER_JOBS", default=2, least=1)
+WORKER_GRACE_SECONDS = env.integer("MODELPERF_WORKER_GRACE_SECONDS", default=25, least=0)
+
+# --- training -------------------------------------------------------------------------------
+# Where this is reached from outside: what trains elsewhere reports back to it.
+PUBLIC_URL = env.address("MODELPERF_PUBLIC_URL")
+TRAINING_LEASE_SECONDS = env.integer("MODELPERF_TRAINING_LEASE_SECONDS", default=30, least=1)
+TRAINING_PATIENCE_SECONDS = env.integer("MODELPERF_TRAINING_PATIENCE_SECONDS", default=3600)
+RETRAIN_DAILY_CAP = env.integer("MODELPERF_RETRAIN_DAILY_CAP", default=50, least=0)
+
 # --- language, time, files ------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 USE_I18N = False

@@ -213,11 +213,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="trainingrun",
-            name="callback_token_hash",
-            field=models.CharField(blank=True, default="", editable=False, max_length=64),
-        ),
-        migrations.AddField(
-            model_name="trainingrun",
             name="heartbeat_at",
             field=models.DateTimeField(blank=True, null=True),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -21,6 +22,11 @@ class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
     def unfinished(self) -> TrainingRunQuerySet:
         """Keep the runs that wait or are at work."""
         return self.filter(training_status__in=TrainingRun.UNFINISHED)
+
+    def ready(self, now: datetime) -> TrainingRunQuerySet:
+        """Keep the runs that wait for no later time."""
+        pending = self.filter(training_status=TrainingRun.Status.PENDING)
+        return pending.filter(Q(retry_at__isnull=True) | Q(retry_at__lte=now))
 
     def automatic(self) -> TrainingRunQuerySet:
         """Keep the runs that nobody asked for: a policy did."""
@@ -103,7 +109,6 @@ class TrainingRun(models.Model):
     progress_percent = models.FloatField(null=True, blank=True)
     progress_message = models.TextField(blank=True, default="")
     training_log = models.TextField(blank=True, default="")
-    callback_token_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
     metadata = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 

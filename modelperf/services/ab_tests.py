@@ -12,7 +12,14 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from modelperf.models import ABTest, Machine, ModelPerformanceMetric, ModelVersion
+from modelperf.models import (
+    ABTest,
+    Machine,
+    ModelActivation,
+    ModelPerformanceMetric,
+    ModelVersion,
+    TrainingRun,
+)
 from modelperf.services import metrics_store, registry
 from modelperf.services.ab_tests_evidence import (
     MIN_PAIRS,
@@ -62,6 +69,7 @@ def start(
     traffic_split_a: float = 0.5,
     confidence_level: float = 0.95,
     margin: float | None = None,
+    training_run: TrainingRun | None = None,
     by: str,
 ) -> Started:
     """Start a test of two versions of one series; an expired one of the series is closed first.
@@ -111,6 +119,7 @@ def start(
             traffic_split_b=1 - traffic_split_a,
             confidence_level=confidence_level,
             margin=margin,
+            training_run=training_run,
             created_by=by,
         )
         cadence = _cadence(test)
@@ -307,5 +316,10 @@ def decide(*, test: ABTest, decision: str, notes: str = "", by: str) -> ABTest:
         locked.save()
         promoted = {"promote_a": locked.model_a, "promote_b": locked.model_b}.get(decision)
         if promoted is not None:
-            registry.activate_model(model=promoted, by=by)
+            registry.activate_model(
+                model=promoted,
+                kind=ModelActivation.Kind.PROMOTED,
+                reason=f"A/B test “{locked.test_name}”: {notes or decision}",
+                by=by,
+            )
     return locked

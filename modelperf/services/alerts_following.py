@@ -60,7 +60,16 @@ class Fleet(NamedTuple):
     model_version: None = None
 
 
-Place = Subject | Fleet
+class SeriesPlace(NamedTuple):
+    """What an alert is about that no verdict asks for: a series, whichever version serves it."""
+
+    machine_id: uuid.UUID
+    model_type: str
+    model_id: uuid.UUID | None = None
+    model_version: int | None = None
+
+
+Place = Subject | Fleet | SeriesPlace
 Span = tuple[datetime, datetime]
 
 

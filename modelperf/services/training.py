@@ -12,14 +12,15 @@ import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from modelperf.models import Machine, ModelVersion, TrainingRun
-from modelperf.services import training_work
+from modelperf.models import Alert, Machine, ModelVersion, TrainingRun
+from modelperf.services import training_failures, training_leases, training_work
 from modelperf.services.errors import ConflictError, InvalidError
+from modelperf.services.policies import PolicyValues, policy_of
 from modelperf.services.registry_checks import check_model_type, check_text
+from modelperf.trainers import EXTERNAL, External, find
 
 log = structlog.get_logger(__name__)
 
-DATA_WINDOW = timedelta(days=365)  # a year: every season once
 DURATIONS_REMEMBERED = 20
 ONE_UNFINISHED = "model_training_history_one_unfinished"
 Progress = Callable[[TrainingRun], None]
@@ -44,26 +45,33 @@ def trigger(
     trigger_type: str = TrainingRun.Trigger.MANUAL,
     data_start: datetime | None = None,
     data_end: datetime | None = None,
+    alert: Alert | None = None,
+    now: datetime | None = None,
     by: str,
 ) -> Triggered:
-    """Ask for a training of a series on its data of the past year, unless another window is given.
+    """Ask for a training of a series on the data that its policy says, or of another window.
 
     While a run of the series is unfinished nothing is stored; the database sees to that however
-    many ask at once.
+    many ask at once. A worker takes it as soon as this is committed; `alert` is the condition that
+    the new version is meant to end.
     """
-    now = timezone.now()
-    end = data_end or now
+    asked_at = now or timezone.now()
+    policy = policy_of(machine_id=machine.pk, model_type=model_type)
+    end = data_end or asked_at
     run = TrainingRun(
         machine=machine,
         model_type=model_type,
-        training_start=now,
-        training_data_start=data_start or end - DATA_WINDOW,
+        training_start=asked_at,
+        training_data_start=data_start or end - timedelta(days=policy.training_window_days),
         training_data_end=end,
         trigger_type=trigger_type,
         triggered_by=by,
         reason=reason,
+        alert=alert,
+        created_at=asked_at,
     )
-    _check(run)
+    _check(run, policy)
+    _leave_to_others(run, policy)
     if not _insert(run):
         return _busy(run)
     log.info("training_triggered", run_id=str(run.id), model_type=model_type, by=by)
@@ -84,12 +92,13 @@ def run_pending(
     `progress` is called with each run as it starts and as it ends. A run that another process
     took in the meantime is left to it.
     """
-    waiting = TrainingRun.objects.filter(training_status=TrainingRun.Status.PENDING)
+    waiting = TrainingRun.objects.ready(timezone.now()).exclude(trainer=EXTERNAL)
     if machine is not None:
         waiting = waiting.filter(machine=machine)
     finished = []
-    for run in waiting.order_by("created_at", "id").select_related("machine"):
-        if not training_work.claim(run=run, by=by):
+    for pk in list(waiting.order_by("created_at", "id").values_list("pk", flat=True)):
+        run = training_work.claim(run_id=pk, by=by)
+        if run is None:
             continue
         _tell(progress, run)
         finished.append(training_work.train(run=run, by=by))
@@ -99,26 +108,20 @@ def run_pending(
 
 def cancel(*, run: TrainingRun, by: str) -> TrainingRun:
     """Give up a run that waits or is at work; what a trainer then still finds is thrown away."""
-    now = timezone.now()
-    changed = (
-        TrainingRun.objects.filter(pk=run.pk)
-        .unfinished()
-        .update(
-            training_status=TrainingRun.Status.CANCELLED,
-            training_end=now,
-            metadata={**run.metadata, "cancelled_by": by},
-        )
-    )
-    run.refresh_from_db()
-    if not changed:
-        raise ConflictError(
-            f"The training run is {run.training_status} already.", status=run.training_status
-        )
+    with transaction.atomic():
+        locked = TrainingRun.objects.select_for_update(of=("self",)).get(pk=run.pk)
+        if locked.training_status not in TrainingRun.UNFINISHED:
+            status = locked.training_status
+            raise ConflictError(f"The training run is {status} already.", status=status)
+        training_failures.end(locked, TrainingRun.Status.CANCELLED, timezone.now())
+        locked.metadata = {**locked.metadata, "cancelled_by": by}
+        locked.save(update_fields=training_failures.FIELDS_OF_END)
     log.info("training_cancelled", run_id=str(run.id), by=by)
+    run.refresh_from_db()
     return run
 
 
-def _check(run: TrainingRun) -> None:
+def _check(run: TrainingRun, policy: PolicyValues) -> None:
     check_model_type(run.model_type)
     check_text(reason=run.reason)
     if not run.reason.strip():
@@ -133,29 +136,44 @@ def _check(run: TrainingRun) -> None:
             f"The machine {run.machine.name} is retired. Return it to service to train models.",
             is_active=False,
         )
-    _refuse_unknown_series(run)
+    _refuse_unknown_series(run, policy)
 
 
-def _refuse_unknown_series(run: TrainingRun) -> None:
+def _refuse_unknown_series(run: TrainingRun, policy: PolicyValues) -> None:
     """Refuse a run that can only fail: nothing says what it is trained on.
 
     A series with a version but neither a trainer nor a source may be trained by others.
     """
     machine, model_type = run.machine, run.model_type
-    if training_work.source_of(machine=machine, model_type=model_type) is not None:
+    if policy.training_source is not None:
         return
     reason = training_work.no_source(machine=machine, model_type=model_type)
-    if training_work.setup_of(machine=machine, model_type=model_type):
+    kind = training_work.trainer_document(policy).get("kind")
+    if kind == training_work.DEFAULT_TRAINER:
         raise InvalidError.field("model_type", reason)
     series = ModelVersion.objects.of_series(machine_id=machine.pk, model_type=model_type)
-    if not series.exists():
+    if policy.trainer is None and not series.exists():
         raise InvalidError.field("model_type", f"The machine has no such model. {reason}")
+
+
+def _leave_to_others(run: TrainingRun, policy: PolicyValues) -> None:
+    """Note that others train a run, and until when they may take it."""
+    document = training_work.trainer_document(policy)
+    if document.get("kind") != EXTERNAL:
+        return
+    run.trainer = EXTERNAL
+    trainer = find(document)
+    assert isinstance(trainer, External)  # noqa: S101 -- what its kind says
+    run.leased_until = run.created_at + timedelta(seconds=trainer.timeout_seconds)
+    run.progress_message = "Waits for somebody to take it."
 
 
 def _insert(run: TrainingRun) -> bool:
     try:
         with transaction.atomic():
             run.save(force_insert=True)
+            if run.trainer != EXTERNAL:
+                training_leases.enqueue(run)
     except IntegrityError as error:
         if ONE_UNFINISHED not in str(error):
             raise

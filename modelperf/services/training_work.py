@@ -2,82 +2,113 @@
 
 from __future__ import annotations
 
-import traceback
+import uuid
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import structlog
+from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from modelperf.models import Machine, ModelVersion, TrainingRun
-from modelperf.services import registry
-from modelperf.services.errors import ConflictError, DomainError
-from modelperf.services.policies import policy_of
-from modelperf.trainers import TrainedModel, TrainingError, TrainingRequest, find
+from modelperf.models.training import TrainingRunQuerySet
+from modelperf.services import registry, training_after, training_failures, training_leases
+from modelperf.services.policies import PolicyValues, policy_of
+from modelperf.services.training_callbacks import callback_of
+from modelperf.services.training_leases import Lease
+from modelperf.trainers import (
+    EXTERNAL,
+    HandedOver,
+    TrainedModel,
+    TrainingRequest,
+    UnavailableError,
+    find,
+)
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_TRAINER = "energy_baseline"  # the one that comes with modelperf
+DEFAULT_TRAINER: Final = "energy_baseline"  # what reads a training source, unless one is named
+FIRST_RETRY_SECONDS: Final = 10
+LONGEST_RETRY_SECONDS: Final = 300
 
 
-def claim(*, run: TrainingRun, by: str) -> bool:
-    """Take a waiting run; of several processes one succeeds."""
-    run.training_start = timezone.now()
-    run.metadata = {**run.metadata, "run_by": by}
-    run.training_status = TrainingRun.Status.RUNNING
-    return _swap(run, expected=TrainingRun.Status.PENDING, fields=("training_start", "metadata"))
+def trainer_document(policy: PolicyValues) -> Mapping[str, Any]:
+    """Return what trains a series, as its policy says."""
+    if policy.trainer is not None:
+        return policy.trainer
+    return {"kind": DEFAULT_TRAINER if policy.training_source else EXTERNAL}
+
+
+def work_on(*, run_id: uuid.UUID, by: str) -> TrainingRun | None:
+    """Train a run that waits; None where it does not, or another process has it."""
+    run = claim(run_id=run_id, by=by)
+    return None if run is None else train(run=run, by=by)
+
+
+def claim(*, run_id: uuid.UUID, by: str) -> TrainingRun | None:
+    """Take a waiting run that is to be worked on here; of several processes one succeeds."""
+    now = timezone.now()
+    ready = TrainingRun.objects.ready(now).filter(pk=run_id).exclude(trainer=EXTERNAL)
+    claimed = ready.update(
+        training_status=TrainingRun.Status.RUNNING,
+        training_start=now,
+        heartbeat_at=now,
+        lease_id=uuid.uuid4(),
+        leased_until=training_leases.lease_until(now),
+        retry_at=None,
+        attempt=F("attempt") + 1,
+        progress_percent=None,
+        progress_message="",
+    )
+    if not claimed:
+        return None
+    run = TrainingRun.objects.select_related("machine").get(pk=run_id)
+    log.info("training_started", run_id=str(run.id), attempt=run.attempt, by=by)
+    return run
 
 
 def train(*, run: TrainingRun, by: str) -> TrainingRun:
     """Train a claimed run and store what came of it: a version, or why there is none."""
+    lease = Lease(run.pk, run.lease_id or uuid.uuid4())
     try:
-        trained = _train(run)
-        _complete(run, trained, by=by)
+        policy = policy_of(machine_id=run.machine_id, model_type=run.model_type)
+        with lease.kept():
+            found = _trained(run, policy, lease)
+        if isinstance(found, HandedOver):
+            _hand_over(run, lease, found)
+        else:
+            _complete(run, lease, found, by)
+    except UnavailableError as error:
+        _wait(run, lease, error)
     except Exception as error:  # whatever a trainer raises is this run's failure, told as such
-        _fail(run, error)
+        _fail(run, lease, error)
     except BaseException as error:  # Ctrl-C: nobody works on this run any more
-        _fail(run, error)
+        _fail(run, lease, error)
         raise
-    return run
+    return _refreshed(run)
 
 
-def _train(run: TrainingRun) -> TrainedModel:
-    setup = setup_of(machine=run.machine, model_type=run.model_type)
-    hyperparameters = setup.get("hyperparameters", {})
-    if not isinstance(hyperparameters, dict):
-        raise TrainingError("The hyperparameters of the training setup are not an object.")
+def _trained(run: TrainingRun, policy: PolicyValues, lease: Lease) -> TrainedModel | HandedOver:
+    document = trainer_document(policy)
+    TrainingRun.objects.filter(pk=run.pk).update(trainer=str(document.get("kind", ""))[:50])
+    trainer = find(document)
     versions = ModelVersion.objects.of_series(machine_id=run.machine_id, model_type=run.model_type)
     request = TrainingRequest(
+        run_id=run.pk,
+        attempt=run.attempt,
         machine=run.machine,
         model_type=run.model_type,
-        source=_source(run),
+        source=policy.training_source,
         data_start=run.training_data_start,
         data_end=run.training_data_end,
-        hyperparameters=hyperparameters,
+        hyperparameters=trainer.hyperparameters,
         previous=versions.order_by("-model_version").first(),
+        callback=callback_of(run),
     )
-    return find(str(setup.get("trainer", DEFAULT_TRAINER)))(request)
-
-
-def _source(run: TrainingRun) -> Mapping[str, Any]:
-    source = source_of(machine=run.machine, model_type=run.model_type)
-    if source is None:
-        raise TrainingError(no_source(machine=run.machine, model_type=run.model_type))
-    return source
-
-
-def setup_of(*, machine: Machine, model_type: str) -> dict[str, Any]:
-    """Return what trains a series, as its machine's metadata says; empty where it is silent."""
-    setups = machine.metadata.get("training")
-    setup = setups.get(model_type) if isinstance(setups, dict) else None
-    return setup if isinstance(setup, dict) else {}
-
-
-def source_of(*, machine: Machine, model_type: str) -> Mapping[str, Any] | None:
-    """Return where a series' readings come from, as its policy says."""
-    return policy_of(machine_id=machine.pk, model_type=model_type).training_source
+    return trainer.train(request, lease)
 
 
 def no_source(*, machine: Machine, model_type: str) -> str:
@@ -89,29 +120,43 @@ def no_source(*, machine: Machine, model_type: str) -> str:
     )
 
 
-def _complete(run: TrainingRun, trained: TrainedModel, *, by: str) -> None:
-    """Register what was trained and close the run, both or neither."""
+def _complete(run: TrainingRun, lease: Lease, trained: TrainedModel, by: str) -> None:
     with transaction.atomic():
-        ended = timezone.now()
-        model, _ = registry.register_model(
-            machine=run.machine,
-            model_type=run.model_type,
-            trained_at=ended,
-            artefact=trained.artefact,
-            feature_names=trained.feature_names,
-            hyperparameters=trained.hyperparameters,
-            metadata={"training_run": str(run.id)},
-            by=by,
-        )
-        _describe(run, trained, model)
-        _end(run, TrainingRun.Status.COMPLETED, ended)
-        fields = (*_RESULT_FIELDS, *_END_FIELDS)
-        if not _swap(run, expected=TrainingRun.Status.RUNNING, fields=fields):
-            raise ConflictError("The run was cancelled while it was trained.")
+        locked = _of_lease(run, lease).select_for_update(of=("self",)).first()
+        if locked is None:
+            log.warning("training_not_wanted", run_id=str(run.id))  # cancelled, or given up
+            return
+        complete(run=locked, trained=trained, by=by)
+
+
+def complete(
+    *, run: TrainingRun, trained: TrainedModel, by: str, model_id: uuid.UUID | None = None
+) -> None:
+    """Register what was trained, close a locked run, and do what its policy says comes next.
+
+    All of it or nothing: inside the caller's transaction, which holds the run.
+    """
+    ended = timezone.now()
+    model, _ = registry.register_model(
+        machine=run.machine,
+        model_type=run.model_type,
+        id=model_id,
+        trained_at=ended,
+        artefact=trained.artefact,
+        feature_names=trained.feature_names,
+        hyperparameters=trained.hyperparameters,
+        metadata={"training_run": str(run.id)},
+        by=by,
+    )
+    _describe(run, trained, model)
+    training_failures.end(run, TrainingRun.Status.COMPLETED, ended)
+    run.save(update_fields=[*_RESULT_FIELDS, *training_failures.FIELDS_OF_END])
+    training_failures.forgive(run, now=ended)
+    training_after.follow_up(run=run, now=ended)
     log.info("training_completed", run_id=str(run.id), model_id=str(model.id), by=by)
 
 
-_RESULT_FIELDS = (
+_RESULT_FIELDS: Final = (
     "model_id",
     "model_version",
     "training_samples",
@@ -122,9 +167,10 @@ _RESULT_FIELDS = (
     "initial_r_squared",
     "initial_rmse",
     "initial_mae",
+    "progress_percent",
+    "progress_message",
+    "training_log",
 )
-_END_FIELDS = ("training_end", "training_duration_seconds")
-_FAILURE_FIELDS = ("error_message", "error_traceback")
 
 
 def _describe(run: TrainingRun, trained: TrainedModel, model: ModelVersion) -> None:
@@ -139,33 +185,57 @@ def _describe(run: TrainingRun, trained: TrainedModel, model: ModelVersion) -> N
     run.initial_r_squared = trained.validation_metrics.get("r_squared")
     run.initial_rmse = trained.validation_metrics.get("rmse")
     run.initial_mae = trained.validation_metrics.get("mae")
+    run.progress_percent, run.progress_message = 100.0, "Trained."
+    run.training_log = trained.log[-training_failures.LOG_CHARACTERS :]
 
 
-def _fail(run: TrainingRun, error: BaseException) -> None:
-    run.refresh_from_db()  # what was described of a model that did not come about is gone
-    told = isinstance(error, TrainingError | DomainError)
-    kind = type(error).__name__
-    run.error_message = str(error) if told else f"{kind}: {error}".rstrip(": ")
-    run.error_traceback = "".join(traceback.format_exception(error)).replace("\x00", "")
-    run.error_message = run.error_message.replace("\x00", "") or kind
-    _end(run, TrainingRun.Status.FAILED, timezone.now())
-    fields = (*_FAILURE_FIELDS, *_END_FIELDS)
-    if not _swap(run, expected=TrainingRun.Status.RUNNING, fields=fields):
-        run.refresh_from_db()  # cancelled in the meantime: that stands
-        return
-    log.warning("training_failed", run_id=str(run.id), error=run.error_message)
-
-
-def _end(run: TrainingRun, status: TrainingRun.Status, ended: datetime) -> None:
-    run.training_status = status
-    run.training_end = max(ended, run.training_start)
-    run.training_duration_seconds = (run.training_end - run.training_start).total_seconds()
-
-
-def _swap(run: TrainingRun, *, expected: TrainingRun.Status, fields: tuple[str, ...]) -> bool:
-    """Store the run's status and these fields where its stored status is the expected one."""
-    values = {name: getattr(run, name) for name in fields}
-    changed = TrainingRun.objects.filter(pk=run.pk, training_status=expected).update(
-        training_status=run.training_status, **values
+def _hand_over(run: TrainingRun, lease: Lease, handed: HandedOver) -> None:
+    """Leave a run to somebody else until he reports; from here on nobody's lease holds it."""
+    now = timezone.now()
+    _of_lease(run, lease).update(
+        lease_id=None,
+        heartbeat_at=now,
+        leased_until=now + timedelta(seconds=handed.timeout_seconds),
+        progress_message="Handed over: waits for a report.",
     )
-    return changed == 1
+    log.info("training_handed_over", run_id=str(run.id))
+
+
+def _wait(run: TrainingRun, lease: Lease, error: UnavailableError) -> None:
+    """Try again later, until the patience for this run is over."""
+    with transaction.atomic():
+        locked = _of_lease(run, lease).select_for_update(of=("self",)).first()
+        if locked is None:
+            return
+        locked.metadata = {**locked.metadata, "last_problem": str(error)}
+        now = timezone.now()
+        pause = min(FIRST_RETRY_SECONDS * 2 ** (locked.attempt - 1), LONGEST_RETRY_SECONDS)
+        retry_at = now + timedelta(seconds=pause)
+        if retry_at > _patience_over_at(locked):
+            message, trace, put_out = training_failures.told(error)
+            training_failures.fail(locked, message, trace=trace, put_out=put_out)
+        else:
+            training_leases.release(locked, retry_at=retry_at)
+
+
+def _patience_over_at(run: TrainingRun) -> datetime:
+    return run.created_at + timedelta(seconds=settings.TRAINING_PATIENCE_SECONDS)
+
+
+def _fail(run: TrainingRun, lease: Lease, error: BaseException) -> None:
+    with transaction.atomic():
+        locked = _of_lease(run, lease).select_for_update(of=("self",)).first()
+        if locked is None:  # cancelled or given up in the meantime: that stands
+            return
+        message, trace, put_out = training_failures.told(error)
+        training_failures.fail(locked, message, trace=trace, put_out=put_out)
+
+
+def _of_lease(run: TrainingRun, lease: Lease) -> TrainingRunQuerySet:
+    held = TrainingRun.objects.unfinished().filter(pk=run.pk, lease_id=lease.lease_id)
+    return held.select_related("machine")
+
+
+def _refreshed(run: TrainingRun) -> TrainingRun:
+    run.refresh_from_db()
+    return run

@@ -1,9 +1,17 @@
 """What can train a model. Importing the package makes its trainers and their sources known."""
 
-from modelperf.trainers import energy_baseline, sources_files, sources_query, sources_url
+from modelperf.trainers import (
+    command,
+    energy_baseline,
+    sources_files,
+    sources_query,
+    sources_url,
+    webhook,
+)
 from modelperf.trainers.base import (
     EXTERNAL,
     Callback,
+    External,
     HandedOver,
     NoLongerWantedError,
     TrainedModel,
@@ -18,6 +26,7 @@ from modelperf.trainers.base import (
 __all__ = [
     "EXTERNAL",
     "Callback",
+    "External",
     "HandedOver",
     "NoLongerWantedError",
     "TrainedModel",
@@ -26,9 +35,11 @@ __all__ = [
     "TrainingRequest",
     "UnavailableError",
     "Watch",
+    "command",
     "energy_baseline",
     "find",
     "sources_files",
     "sources_query",
     "sources_url",
+    "webhook",
 ]

@@ -1,0 +1,53 @@
+"""Alerts that no verdict asks for: of trainings that failed or do not help."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import datetime
+
+from modelperf.models import Alert
+from modelperf.services import alerts_following
+from modelperf.services.alerts_conditions import OpenAlert, Wanted
+from modelperf.services.alerts_following import SYSTEM, Changes, SeriesPlace
+
+
+def series_key(machine_id: uuid.UUID, model_type: str, alert_type: str) -> str:
+    """Return the condition key of an alert that is about a series as a whole."""
+    return f"series:{machine_id}:{model_type}:{alert_type}:"
+
+
+def raise_alert(wanted: Wanted, place: SeriesPlace, *, now: datetime) -> None:
+    """Open the alert of a condition, or say anew what an unresolved one has to say."""
+    changes = Changes()
+    there = Alert.objects.unresolved().filter(condition_key=wanted.condition_key).first()
+    if there is None:
+        changes.raised[wanted.condition_key] = (wanted, place)
+    else:
+        again = replace(wanted, occurrences=there.occurrences + 1)
+        changes.kept[wanted.condition_key] = (_open(there), again, place)
+    alerts_following.carry_out(changes, now=now)
+
+
+def _open(alert: Alert) -> OpenAlert:
+    return OpenAlert(
+        id=alert.pk,
+        model_id=alert.model_id,
+        condition_key=alert.condition_key,
+        alert_type=alert.alert_type,
+        severity=alert.severity,
+        occurrences=alert.occurrences,
+        details=alert.alert_details,
+        opened_at=alert.alert_timestamp,
+    )
+
+
+def end_alert(condition_key: str, *, action: str, now: datetime) -> None:
+    """Resolve the alert of a condition that is over, where there is one."""
+    Alert.objects.unresolved().filter(condition_key=condition_key).update(
+        state=Alert.State.RESOLVED,
+        is_resolved=True,
+        resolved_at=now,
+        resolved_by=SYSTEM,
+        resolution_action=action,
+    )

@@ -1,0 +1,27 @@
+"""Background jobs: deferred by name, in the transaction that decides them.
+
+Rows are the truth and jobs are hints: one that runs twice, or late, finds nothing to do.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import AlreadyEnqueued
+
+
+def defer(
+    name: str, *, queue: str, once: str, at: datetime | None = None, **arguments: Any
+) -> None:
+    """Have a worker run a task, at a time or soon; `once` names what waits but once."""
+    task = app.configure_task(
+        name, allow_unknown=False, queue=queue, queueing_lock=once, schedule_at=at
+    )
+    try:
+        with transaction.atomic():  # a refusal must not spoil the transaction around it
+            task.defer(**arguments)
+    except AlreadyEnqueued:
+        return

@@ -1,0 +1,92 @@
+"""Runs that failed: said why, for good, with one alert a series until a run succeeds."""
+
+from __future__ import annotations
+
+import traceback
+from datetime import datetime
+
+import structlog
+from django.utils import timezone
+
+from modelperf.models import Alert, TrainingRun
+from modelperf.services.alerts_conditions import Wanted
+from modelperf.services.alerts_following import SeriesPlace
+from modelperf.services.alerts_raising import end_alert, raise_alert, series_key
+from modelperf.services.errors import DomainError
+from modelperf.trainers import TrainingError
+
+log = structlog.get_logger(__name__)
+
+_FAILED = Alert.Type.TRAINING_FAILED.value
+LOG_CHARACTERS = 65_536
+
+
+def fail(run: TrainingRun, message: str, *, trace: str = "", put_out: str = "") -> None:
+    """End a locked run that came to nothing, and let its series' alert say so."""
+    now = timezone.now()
+    run.error_message, run.error_traceback = _clean(message), _clean(trace)
+    run.training_log = _clean(put_out)[-LOG_CHARACTERS:]
+    end(run, TrainingRun.Status.FAILED, now)
+    run.save(update_fields=[*FIELDS_OF_END, "error_message", "error_traceback", "training_log"])
+    raise_alert(_wanted(run), SeriesPlace(run.machine_id, run.model_type), now=now)
+    log.warning("training_failed", run_id=str(run.id), error=run.error_message)
+
+
+FIELDS_OF_END = (
+    "training_status",
+    "training_end",
+    "training_duration_seconds",
+    "lease_id",
+    "leased_until",
+    "retry_at",
+    "metadata",
+)
+
+
+def end(run: TrainingRun, status: TrainingRun.Status, ended: datetime) -> None:
+    """Note that a run is over: how, and how long its work took, where it had begun."""
+    run.training_status = status
+    run.training_end = max(ended, run.training_start)
+    if run.attempt:
+        seconds = (run.training_end - run.training_start).total_seconds()
+        run.training_duration_seconds = seconds
+    run.lease_id = run.leased_until = run.retry_at = None
+
+
+def told(error: BaseException) -> tuple[str, str, str]:
+    """Return what is said of an error, its traceback, and what the trainer had put out."""
+    kind = type(error).__name__
+    is_sentence = isinstance(error, TrainingError | DomainError)
+    message = str(error) if is_sentence else f"{kind}: {error}".rstrip(": ")
+    put_out = error.log if isinstance(error, TrainingError) else ""
+    return message or kind, "".join(traceback.format_exception(error)), put_out
+
+
+def forgive(run: TrainingRun, *, now: datetime) -> None:
+    """End the alert of a series' failed runs: one has succeeded."""
+    key = series_key(run.machine_id, run.model_type, _FAILED)
+    end_alert(key, action="recovered", now=now)
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "")
+
+
+def _wanted(run: TrainingRun) -> Wanted:
+    return Wanted(
+        condition_key=series_key(run.machine_id, run.model_type, _FAILED),
+        alert_type=_FAILED,
+        severity=Alert.Severity.WARNING.value,
+        message=f"{run.machine.name} · {run.model_type}: a training failed: {run.error_message}"[
+            :2000
+        ],
+        occurrences=1,
+        current=None,
+        threshold=None,
+        baseline=None,
+        details={
+            "rule": _FAILED,
+            "changed_at": run.training_start.isoformat(),
+            "training_run": str(run.pk),
+        },
+    )
