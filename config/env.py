@@ -96,9 +96,9 @@ def tokens(name: str) -> dict[str, str]:
         raise ImproperlyConfigured(f"{wanted}.") from None
     if not isinstance(found, dict):
         raise ImproperlyConfigured(f"{wanted}.")
-    for origin, value in found.items():
+    for number, (origin, value) in enumerate(found.items(), start=1):
         if not _ORIGIN.fullmatch(origin):
-            raise ImproperlyConfigured(f"{wanted}, and {origin!r} is no origin in lower case.")
+            raise ImproperlyConfigured(f"{wanted}, and name {number} is no origin in lower case.")
         is_text = isinstance(value, str) and value.strip() and value.isascii()
         if not is_text or not value.isprintable():
             raise ImproperlyConfigured(f"{wanted}, and that of {origin} is no line of ASCII.")

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
-import socket
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from threading import Event, Timer
-from typing import Any, Final
-from urllib.parse import SplitResult, quote, urlsplit
+from typing import Any
+from urllib.parse import SplitResult, quote
 
 from django.conf import settings
 
+from modelperf.outgoing import (
+    Limits,
+    OversizedError,
+    RefusedError,
+    UnreachableError,
+    parts_of,
+    send,
+)
 from modelperf.trainers.base import TrainingError
 from modelperf.trainers.sources import Asked, filled, refuse_unknown_placeholders, register
 from modelperf.trainers.sources_files import decoded, parsed
 from modelperf.trainers.sources_table import Columns, TableSource, columns
-
-_CHUNK: Final = 64 * 1024
 
 
 @register("url")
@@ -59,17 +58,12 @@ def _text(value: Any) -> str:
 def _allowed(url: str) -> SplitResult:
     """Return the parts of an address; refuse one that may not be asked."""
     try:
-        place = urlsplit(url)
-        host, _ = place.hostname, place.port
-    except ValueError as error:
-        raise TrainingError(f"The training source's url: {error}.") from None
-    if place.scheme not in {"http", "https"} or not host or not url.isprintable() or " " in url:
-        raise TrainingError("The training source's url begins with https:// or http:// and a host.")
-    if place.username is not None:
-        raise TrainingError("The training source's url holds no login: a policy is no secret.")
-    if host not in settings.SOURCE_HOSTS:
+        place = parts_of(url, "The training source's url")
+    except RefusedError as error:
+        raise TrainingError(str(error)) from None
+    if place.hostname not in settings.SOURCE_HOSTS:
         raise TrainingError(
-            f"The host {host} is not one of those that MODELPERF_SOURCE_HOSTS allows"
+            f"The host {place.hostname} is not one of those that MODELPERF_SOURCE_HOSTS allows"
             f" ({', '.join(settings.SOURCE_HOSTS) or 'none'})."
         )
     return place
@@ -77,98 +71,31 @@ def _allowed(url: str) -> SplitResult:
 
 def _fetched(place: SplitResult) -> tuple[bytes, str]:
     """Return the answer's content and its type, within the limits of size and time."""
+    limits = Limits(
+        networks=settings.SOURCE_NETWORKS,
+        seconds=settings.SOURCE_TIMEOUT_SECONDS,
+        max_bytes=settings.SOURCE_MAX_BYTES,
+        setting="MODELPERF_SOURCE",
+    )
+    headers = {"Accept": "text/csv, application/json"}
+    failure = ""
     try:
-        with _answer(place) as answer:
-            if answer.status != 200:
-                raise TrainingError(f"{place.netloc} answered {answer.status} {answer.reason}.")
-            return _content(answer, place), (answer.getheader("Content-Type") or "").lower()
-    except (OSError, HTTPException) as error:
-        said = str(error) or type(error).__name__
-        raise TrainingError(f"{place.netloc} cannot be asked: {said}.") from error
-
-
-@contextmanager
-def _answer(place: SplitResult) -> Iterator[HTTPResponse]:
-    """Ask, and hang up when the time is over, however slowly the answer trickles."""
-    link = _Pinned(place)
-    is_over = Event()
-
-    def hang_up() -> None:
-        is_over.set()
-        with suppress(OSError):
-            if link.line is not None:
-                link.line.shutdown(socket.SHUT_RDWR)
-
-    timer = Timer(settings.SOURCE_TIMEOUT_SECONDS, hang_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        path = (place.path or "/") + (f"?{place.query}" if place.query else "")
-        link.request("GET", path, headers={"Accept": "text/csv, application/json"})
-        yield link.getresponse()
-        if is_over.is_set():  # what was read ends where the line was cut
-            raise TimeoutError
-    except (OSError, HTTPException):
-        if is_over.is_set():
-            raise TimeoutError("it took longer than MODELPERF_SOURCE_TIMEOUT_SECONDS") from None
-        raise
-    finally:
-        timer.cancel()
-        link.close()
-
-
-class _Pinned(HTTPConnection):
-    """A connection to the very address that was checked; a name may lead elsewhere next time."""
-
-    def __init__(self, place: SplitResult) -> None:
-        self.is_secure = place.scheme == "https"
-        port = place.port or (443 if self.is_secure else 80)
-        self.line: socket.socket | None = None  # `sock` is let go of with the answer's headers
-        super().__init__(place.hostname or "", port, timeout=settings.SOURCE_TIMEOUT_SECONDS)
-
-    def connect(self) -> None:
-        """Connect to an address that may be asked."""
-        address = _address(self.host, self.port)
-        self.line = socket.create_connection((address, self.port), self.timeout)
-        if self.is_secure:
-            context = ssl.create_default_context()
-            self.line = context.wrap_socket(self.line, server_hostname=self.host)
-        self.sock = self.line
-
-
-def _address(host: str, port: int) -> str:
-    """Return an address of a host; refuse a host of which one is neither public nor allowed."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(place[0]) for *_, place in found]
-    for address in addresses:
-        if not may_be_asked(address):
-            raise TrainingError(
-                f"{host} is at {address}, which is not public. Name its network in"
-                " MODELPERF_SOURCE_NETWORKS to allow it."
-            )
-    return addresses[0]
-
-
-def may_be_asked(address: str) -> bool:
-    """Whether an address is public or in a network that is allowed."""
-    place = ipaddress.ip_address(address.partition("%")[0])
-    inner = getattr(place, "ipv4_mapped", None) or place
-    if any(inner in network for network in settings.SOURCE_NETWORKS):
-        return True
-    return inner.is_global and not inner.is_multicast
-
-
-def _content(answer: HTTPResponse, place: SplitResult) -> bytes:
-    most, parts, size = settings.SOURCE_MAX_BYTES, [], 0
-    while part := answer.read(_CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > most:
-            msg = f"{place.netloc} sends more than MODELPERF_SOURCE_MAX_BYTES ({most:,})."
-            raise TrainingError(msg)
-    if answer.length:
-        raise HTTPException("the answer ends too early")
-    return b"".join(parts)
+        answer = send("GET", place.geturl(), limits=limits, headers=headers)
+    except RefusedError as error:
+        raise TrainingError(str(error)) from None
+    except UnreachableError as error:
+        failure = str(error)
+        if isinstance(error, OversizedError):
+            most = f"MODELPERF_SOURCE_MAX_BYTES ({limits.max_bytes:,})"
+            failure = f"{place.netloc} sends more than {most}."
+        if error.answer is None:
+            raise TrainingError(failure) from error
+        answer = error.answer
+    if answer.status != 200:
+        raise TrainingError(f"{place.netloc} answered {answer.status} {answer.reason}.")
+    if failure:
+        raise TrainingError(failure)
+    return answer.content, answer.headers.get("content-type", "").lower()
 
 
 def _objects(text: str, name: str) -> Columns:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from modelperf.models import Machine
 from modelperf.trainers import sources
 from modelperf.trainers.base import TrainingError
 from modelperf.trainers.sources import Asked, Readings
+from tests.sites import LOOPBACK, Site, answering, trickling
 
 START = datetime(2021, 1, 1, tzinfo=UTC)
 
@@ -316,56 +315,12 @@ def test_query_runs_in_the_database_that_is_set(settings: Settings) -> None:
 # --- web addresses --------------------------------------------------------------------------
 
 
-class Site(ThreadingHTTPServer):
-    """A site on this machine that answers what a test sets."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Page)
-        self.asked: list[str] = []
-        self.answer: Callable[[BaseHTTPRequestHandler], None] = lambda page: None
-        self.goes_on = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        site = self.server
-        assert isinstance(site, Site)
-        site.asked.append(self.path)
-        site.answer(self)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-def answering(content: bytes, kind: str = "text/csv", status: int = 200, **headers: str) -> Any:
-    def answer(page: BaseHTTPRequestHandler) -> None:
-        page.send_response(status)
-        page.send_header("Content-Type", kind)
-        for name, value in ({"Content-Length": str(len(content))} | headers).items():
-            page.send_header(name, value)
-        page.end_headers()
-        page.wfile.write(content)
-
-    return answer
-
-
 @pytest.fixture
 def site(settings: Settings) -> Iterator[Site]:
     settings.SOURCE_HOSTS = ["127.0.0.1", "localhost"]
-    settings.SOURCE_NETWORKS = [ip_network("127.0.0.0/8")]
-    with Site() as there:
-        thread = threading.Thread(target=there.serve_forever, args=(0.05,))
-        thread.start()
+    settings.SOURCE_NETWORKS = LOOPBACK
+    with Site().served() as there:
         yield there
-        there.goes_on.set()
-        there.shutdown()
-        thread.join()
 
 
 def test_url_is_filled_and_its_csv_read(site: Site) -> None:
@@ -411,16 +366,7 @@ def test_url_that_answers_no_readings_is_told(
 def test_url_that_trickles_is_hung_up_on(site: Site, settings: Settings) -> None:
     settings.SOURCE_TIMEOUT_SECONDS = 1
 
-    def trickle(page: BaseHTTPRequestHandler) -> None:
-        page.send_response(200)
-        page.end_headers()
-        while not site.goes_on.wait(0.2):
-            try:
-                page.wfile.write(b"time,value\n")
-            except OSError:
-                return
-
-    site.answer = trickle
+    site.answer = trickling(b"HTTP/1.1 200 OK\r\n\r\n", b"time,value\n")
     with pytest.raises(TrainingError, match="longer than MODELPERF_SOURCE_TIMEOUT_SECONDS"):
         read({"kind": "url", "url": site.url})
 
@@ -431,28 +377,6 @@ def test_url_of_a_private_network_is_refused_unless_allowed(site: Site, settings
         with pytest.raises(TrainingError, match=r"not public\. Name its network"):
             read({"kind": "url", "url": f"http://{host}:{site.server_port}/"})
     assert site.asked == []
-
-
-@pytest.mark.parametrize(
-    ("address", "is_public"),
-    [
-        ("8.8.8.8", True),
-        ("2606:4700::1111", True),
-        ("169.254.169.254", False),
-        ("192.168.1.1", False),
-        ("10.1.2.3", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("::1", False),
-        ("fe80::1%eth0", False),
-        ("fd00::1", False),
-        ("::ffff:127.0.0.1", False),
-    ],
-)
-def test_public_addresses_are_told_from_others(address: str, is_public: bool) -> None:
-    from modelperf.trainers import sources_url
-
-    assert sources_url.may_be_asked(address) is is_public
 
 
 @pytest.mark.parametrize(

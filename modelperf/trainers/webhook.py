@@ -1,0 +1,217 @@
+"""A trainer elsewhere: an orchestrator is asked by a signed POST, and reports back when it is done.
+
+What it gets is a JSON body: `run_id`, `attempt`, `machine`, `model_type`, `data_start`, `data_end`
+(exclusive), `hyperparameters`, `previous` (null for a first version), `source` (the policy's
+training_source, or null), and `callback` with the `url` below which it reports (`/start`,
+`/progress`, `/complete`, `/fail`) and the `token` that it sends there as `Authorization: Bearer`.
+
+How a receiver knows the request is ours: `X-Modelperf-Signature: t=<unix seconds>,v1=<hex>` holds
+the HMAC-SHA256 of `<t>.<body>`, the body byte by byte as it came, under the UTF-8 bytes of
+MODELPERF_WEBHOOK_SECRET. Where that is empty the secret is derived from MODELPERF_SECRET_KEY, and
+`manage.py shell -c "from modelperf.trainers import webhook; print(webhook.secret())"` shows it. A
+receiver computes the same, compares in constant time, and refuses a `t` more than five minutes off.
+`Idempotency-Key` is the run's id at every attempt: one that comes again was taken over before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+import uuid
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import SplitResult
+
+import msgspec
+from django.conf import settings
+from msgspec import Struct
+
+from modelperf.outgoing import Answer, Limits, RefusedError, UnreachableError, parts_of, send
+from modelperf.trainers.base import (
+    Callback,
+    HandedOver,
+    NoLongerWantedError,
+    PreviousVersion,
+    Trainer,
+    TrainingError,
+    TrainingRequest,
+    UnavailableError,
+    Watch,
+    register,
+)
+
+_LABEL: Final = b"modelperf.webhook"
+_MOST_OF_AN_ANSWER: Final = 64 * 1024
+_MOST_OF_A_LOG: Final = 2_000
+_PASSING: Final = frozenset(
+    {408, 425, 429}
+)  # and all from 500: the same request may be taken later
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Payload(Struct, frozen=True, kw_only=True):
+    """What the orchestrator is told. GitHub takes ten fields and no more as a client_payload."""
+
+    run_id: uuid.UUID
+    attempt: int
+    machine: dict[str, Any]
+    model_type: str
+    data_start: datetime
+    data_end: datetime
+    hyperparameters: dict[str, Any]
+    previous: dict[str, Any] | None
+    source: dict[str, Any] | None
+    callback: dict[str, str]
+
+
+@register("webhook")
+class Webhook(Trainer, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An address that takes trainings over, and reports back within `timeout_seconds`.
+
+    `payload_key` names the field of the body that holds the payload (Airflow: `conf`, GitHub:
+    `client_payload`); without one the payload is the body. `extra` are further fields of the body,
+    such as GitHub's `event_type`.
+
+    Answers of 2xx hand the training over. 408, 425, 429, 5xx, no connection and no answer in time
+    are tried again later; redirects, which are not followed, other answers and addresses that may
+    not be asked fail the run.
+    """
+
+    url: str
+    timeout_seconds: float = 86400.0
+    payload_key: str = ""
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what is no address, a wait that never ends, and fields that are there twice."""
+        try:
+            parts_of(self.url, "The webhook's url")
+        except RefusedError as error:
+            raise TrainingError(str(error)) from None
+        if not 60 <= self.timeout_seconds <= 30 * 86400:
+            raise TrainingError("The webhook's timeout_seconds lie between 60 and 30 days.")
+        own = {self.payload_key} if self.payload_key else set(Payload.__struct_fields__)
+        twice = sorted(own.intersection(self.extra))
+        if twice:
+            raise TrainingError(
+                f"The webhook's extra may not hold {', '.join(twice)}: the payload is there."
+                " Choose another payload_key."
+            )
+
+    def train(self, request: TrainingRequest, watch: Watch) -> HandedOver:
+        """Hand the training over; nobody waits here for what comes of it."""
+        if request.callback is None:
+            raise TrainingError(
+                "A webhook reports back, and there is no address for that. Set"
+                " MODELPERF_PUBLIC_URL to where modelperf is reached from outside."
+            )
+        if not watch.is_wanted():
+            raise NoLongerWantedError("The run is no longer wanted: nobody was asked.")
+        place = parts_of(self.url, "The webhook's url")
+        authorization = _authorization(place)
+        watch.progress(None, f"Asks {place.netloc}.")
+        answer = self._asked(request, request.callback, authorization)
+        if 200 <= answer.status < 300:
+            watch.progress(None, f"{place.netloc} took it over.")
+            return HandedOver(timeout_seconds=self.timeout_seconds)
+        log = _log(answer, (request.callback.token, authorization))
+        raise _failure(answer.status, f"{place.netloc} answered {answer.status}", place, log)
+
+    def _asked(self, request: TrainingRequest, callback: Callback, authorization: str) -> Answer:
+        body = self._body(request, callback)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "modelperf",
+            "Idempotency-Key": str(request.run_id),
+            "X-Modelperf-Signature": signature(body, at=int(time.time())),
+        }
+        if authorization:
+            headers["Authorization"] = authorization
+        limits = Limits.of_settings(max_bytes=_MOST_OF_AN_ANSWER)
+        try:
+            return send("POST", self.url, limits=limits, headers=headers, content=body)
+        except RefusedError as error:
+            raise TrainingError(str(error)) from None
+        except UnreachableError as error:
+            if error.answer is not None:  # whether it took the training over is known
+                return error.answer
+            raise UnavailableError(str(error)) from None
+
+    def _body(self, request: TrainingRequest, callback: Callback) -> bytes:
+        machine, previous = request.machine, request.previous
+        payload = Payload(
+            run_id=request.run_id,
+            attempt=request.attempt,
+            machine={"id": machine.id, "name": machine.name, "metadata": machine.metadata},
+            model_type=request.model_type,
+            data_start=request.data_start,
+            data_end=request.data_end,
+            hyperparameters=dict(request.hyperparameters),
+            previous=None if previous is None else _told(previous),
+            source=None if request.source is None else dict(request.source),
+            callback={"url": callback.url, "token": callback.token},
+        )
+        content = (
+            {self.payload_key: payload} if self.payload_key else msgspec.structs.asdict(payload)
+        )
+        return msgspec.json.encode(content | self.extra)
+
+
+def _told(version: PreviousVersion) -> dict[str, Any]:
+    return {
+        "id": version.id,
+        "model_version": version.model_version,
+        "artefact": version.artefact,
+    }
+
+
+def secret() -> str:
+    """Return what requests are signed with: MODELPERF_WEBHOOK_SECRET, else one derived."""
+    if settings.WEBHOOK_SECRET:
+        return str(settings.WEBHOOK_SECRET)
+    return hmac.new(settings.SECRET_KEY.encode(), _LABEL, hashlib.sha256).hexdigest()
+
+
+def signature(body: bytes, *, at: int) -> str:
+    """Return the header that says a body is ours, and when it was signed."""
+    signed = hmac.new(secret().encode(), b"%d." % at + body, hashlib.sha256)
+    return f"t={at},v1={signed.hexdigest()}"
+
+
+def _authorization(place: SplitResult) -> str:
+    """Return what an origin is told besides; a token goes nowhere but to its own origin."""
+    return next(
+        (settings.WEBHOOK_TOKENS[one] for one in _origins(place) if one in settings.WEBHOOK_TOKENS),
+        "",
+    )
+
+
+def _origins(place: SplitResult) -> list[str]:
+    """Return the names of an origin: with its port, and without where it is the scheme's own."""
+    host = place.hostname or ""
+    name = f"{place.scheme}://[{host}]" if ":" in host else f"{place.scheme}://{host}"
+    own = _PORTS[place.scheme]
+    port = place.port or own
+    return [f"{name}:{port}", name] if port == own else [f"{name}:{port}"]
+
+
+def _failure(status: int, said: str, place: SplitResult, log: str) -> TrainingError:
+    if status in _PASSING or status >= 500:
+        return UnavailableError(f"{said}.", log=log)
+    if 300 <= status < 400:
+        return TrainingError(
+            f"{said}, and redirects are not followed. Set the url that it leads to.", log=log
+        )
+    if status in {401, 403} and not _authorization(place):
+        hint = f" MODELPERF_WEBHOOK_TOKENS holds nothing for {_origins(place)[-1]}."
+        return TrainingError(f"{said}.{hint}", log=log)
+    return TrainingError(f"{said}.", log=log)
+
+
+def _log(answer: Answer, secrets: tuple[str, ...]) -> str:
+    """Return the beginning of what was answered, readable, without what only it may know."""
+    text = answer.content.decode("utf-8", "replace")
+    for known in filter(None, secrets):
+        text = text.replace(known, "***")
+    return "".join(sign for sign in text if sign.isprintable() or sign in "\n\t")[:_MOST_OF_A_LOG]
