@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from django.db.models import F, QuerySet
@@ -25,6 +25,8 @@ from modelperf.services.policies import MOST_HARMONICS, SETTINGS, PolicyValues
 BY_MACHINE: Final = Order(("machine_id",), (uuid.UUID,))
 NEWEST_FIRST: Final = Order(("-pgh_id",), (int,))
 Seconds = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+_SOURCE: Final = "Where a training finds its readings: a kind and its settings."
+_TRAINER: Final = "What trains: energy_baseline, command, webhook or external, with settings."
 
 
 class SeasonSettings(Struct, forbid_unknown_fields=True):
@@ -52,7 +54,18 @@ class Settings(Struct, kw_only=True):
     season: SeasonSettings | None = None
     fleet_alert_machines: Annotated[int, Meta(ge=2, le=2**31 - 1)] | None = None
     fleet_alert_share: Annotated[float, Meta(gt=0, le=1)] | None = None
-    training_source: dict[str, Any] | None = None
+    training_source: Annotated[dict[str, Any], Meta(description=_SOURCE)] | None = None
+    trainer: Annotated[dict[str, Any], Meta(description=_TRAINER)] | None = None
+    training_window_days: Annotated[int, Meta(ge=1, le=3660)] | None = None
+    train_since_change: bool | None = None
+    training_retries: Annotated[int, Meta(ge=0, le=10)] | None = None
+    retrain_automatically: bool | None = None
+    retrain_every_seconds: Annotated[int, Meta(ge=3600, le=2**31 - 1)] | None = None
+    retrain_cooldown_seconds: Seconds | None = None
+    retrain_tries: Annotated[int, Meta(ge=1, le=20)] | None = None
+    retrain_daily_cap: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    after_training: Literal["wait", "activate", "test"] | None = None
+    test_duration_hours: Annotated[float, Meta(ge=0.1, le=8784)] | None = None
 
 
 class PolicyAnswer(Settings, kw_only=True):

@@ -10,16 +10,31 @@ from typing import Any
 import structlog
 from django.db import IntegrityError, transaction
 
-from modelperf.models import (
-    Machine,
-    ModelActivation,
-    ModelPerformanceMetric,
-    ModelVersion,
-    Series,
-)
-from modelperf.services import drift, metrics
+from modelperf.models import Machine, ModelActivation, ModelVersion
 from modelperf.services.errors import ConflictError, InvalidError
-from modelperf.services.registry_checks import check_machine, check_model, check_text
+from modelperf.services.registry_activation import (
+    activate_model,
+    previous_active,
+    rollback,
+    swap,
+)
+from modelperf.services.registry_checks import check_machine, check_model
+from modelperf.services.registry_locks import (
+    lock_machine_in_service,
+    lock_series,
+    take_from_check,
+)
+
+__all__ = [
+    "activate_model",
+    "create_machine",
+    "previous_active",
+    "register_model",
+    "retire_machine",
+    "return_machine",
+    "rollback",
+    "update_machine",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -123,8 +138,8 @@ def register_model(
     if id is not None:
         model.id = id
     check_model(model, model_version)
-    _lock_machine_in_service(machine)
-    _lock_series(machine=machine, model_type=model_type)
+    lock_machine_in_service(machine, "register models")
+    lock_series(machine=machine, model_type=model_type)
     existing = ModelVersion.objects.filter(pk=model.pk).first() if id else None
     if existing is not None:
         return _same_model(existing, model, model_version), False
@@ -132,93 +147,8 @@ def register_model(
     _insert(model)
     log.info("model_registered", model_id=str(model.id), version=model.model_version, by=by)
     if is_active:
-        _activate(model, kind=ModelActivation.Kind.ACTIVATED, by=by)
+        swap(model, kind=ModelActivation.Kind.ACTIVATED, by=by)
     return model, True
-
-
-@transaction.atomic
-def activate_model(
-    *,
-    model: ModelVersion,
-    reason: str = "",
-    kind: ModelActivation.Kind = ModelActivation.Kind.ACTIVATED,
-    by: str,
-) -> ModelVersion:
-    """Let a version serve its series in place of the one that did."""
-    check_text(reason=reason)
-    _refuse_retired(Machine.objects.get(pk=model.machine_id), "activate models")
-    _lock_series(machine=model.machine, model_type=model.model_type)
-    current = ModelVersion.objects.get(pk=model.pk)
-    if current.is_active:
-        return current
-    return _activate(current, reason=reason, kind=kind, by=by)
-
-
-@transaction.atomic
-def rollback(*, machine: Machine, model_type: str, reason: str, by: str) -> ModelVersion:
-    """Let the version serve again that served before the present one.
-
-    Again goes back further: what was rolled back from is passed over.
-
-    Raises
-    ------
-    InvalidError
-        There is no reason.
-    ConflictError
-        No version is active, or none is known to have served before it.
-    """
-    if not reason.strip():
-        raise InvalidError.field("reason", "Say why: the reason is kept with the rollback.")
-    check_text(reason=reason)
-    _refuse_retired(machine, "roll back")
-    _lock_series(machine=machine, model_type=model_type)
-    previous = previous_active(machine=machine, model_type=model_type)
-    if previous is None:
-        raise ConflictError(
-            "No version is known to have served before the present one. Activate one by its id."
-        )
-    return _activate(previous, reason=reason, kind=ModelActivation.Kind.ROLLED_BACK, by=by)
-
-
-def previous_active(*, machine: Machine, model_type: str) -> ModelVersion | None:
-    """Return the version that a rollback would activate."""
-    activations = ModelActivation.objects.of_series(machine_id=machine.pk, model_type=model_type)
-    into_service = activations.exclude(kind=ModelActivation.Kind.ROLLED_BACK)
-    of_present = into_service.filter(model__is_active=True).select_related("previous")
-    activation = of_present.order_by("-activated_at", "-id").first()
-    return activation.previous if activation else None
-
-
-def _activate(
-    model: ModelVersion, *, reason: str = "", kind: ModelActivation.Kind, by: str
-) -> ModelVersion:
-    """Swap the active version and what depends on it, under the lock of the series."""
-    series = ModelVersion.objects.of_series(
-        machine_id=model.machine_id, model_type=model.model_type
-    )
-    previous = series.active().first()
-    series.active().update(is_active=False)
-    series.filter(pk=model.pk).update(is_active=True)
-    model.is_active = True
-    ModelActivation.objects.create(
-        machine_id=model.machine_id,
-        model_type=model.model_type,
-        model=model,
-        model_version=model.model_version,
-        previous=previous,
-        previous_version=previous.model_version if previous else None,
-        kind=kind,
-        reason=reason,
-        activated_by=by,
-    )
-    metrics.refresh_latest([(model.machine_id, model.model_type)])
-    if ModelPerformanceMetric.objects.filter(
-        machine_id=model.machine_id, model_type=model.model_type, model=model
-    ).exists():
-        # Alerts are about the version that serves: they follow its verdict from now on.
-        drift.check(model=model, by=by)
-    log.info("model_activated", model_id=str(model.id), version=model.model_version, by=by)
-    return model
 
 
 @transaction.atomic
@@ -230,7 +160,7 @@ def _set_in_service(machine: Machine, *, in_service: bool, by: str) -> Machine:
     if not changed:
         state = "in service" if in_service else "retired"
         raise ConflictError(f"The machine {machine.name} is {state} already.", is_active=in_service)
-    _take_from_check(machine)
+    take_from_check(machine)
     machine.refresh_from_db()
     event = "machine_returned" if in_service else "machine_retired"
     log.info(event, machine_id=str(machine.id), name=machine.name, by=by)
@@ -262,40 +192,6 @@ def _same_model(existing: ModelVersion, model: ModelVersion, number: int | None)
             f"The id {model.pk} belongs to a model with another {different[0]}.", id=str(model.pk)
         )
     return existing
-
-
-def _lock_machine_in_service(machine: Machine) -> None:
-    current = Machine.objects.select_for_update(no_key=True).get(pk=machine.pk)
-    _refuse_retired(current, "register models")
-
-
-def _refuse_retired(machine: Machine, verb: str) -> None:
-    if not machine.is_active:
-        raise ConflictError(
-            f"The machine {machine.name} is retired. Return it to service to {verb}.",
-            is_active=False,
-        )
-
-
-def _lock_series(*, machine: Machine, model_type: str) -> Series:
-    """Lock the row of a series, which is made with its first model."""
-    Series.objects.bulk_create(
-        [Series(machine=machine, model_type=model_type)], ignore_conflicts=True
-    )
-    # A statement of its own: what it waits for must be seen by what follows.
-    series = Series.objects.select_for_update().get(machine=machine, model_type=model_type)
-    if series.check_id is not None:
-        # What a check that runs has read of it is changing.
-        Series.objects.filter(pk=series.pk).update(check_id=None)
-    return series
-
-
-def _take_from_check(machine: Machine) -> None:
-    """Lock all series of a machine and take them away from a check that runs."""
-    found = Series.objects.filter(machine=machine).order_by("machine_id", "model_type")
-    locked = [series.pk for series in found.select_for_update() if series.check_id is not None]
-    if locked:
-        Series.objects.filter(pk__in=locked).update(check_id=None)
 
 
 def _free_number(model: ModelVersion, number: int | None) -> int:

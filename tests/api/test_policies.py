@@ -31,6 +31,17 @@ ALL: dict[str, Any] = {
     "fleet_alert_machines": 5,
     "fleet_alert_share": 0.2,
     "training_source": {"kind": "demo", "meter": "uk-gas"},
+    "trainer": {"kind": "external", "timeout_seconds": 3600},
+    "training_window_days": 90,
+    "train_since_change": True,
+    "training_retries": 0,
+    "retrain_automatically": True,
+    "retrain_every_seconds": 604_800,
+    "retrain_cooldown_seconds": 3600,
+    "retrain_tries": 5,
+    "retrain_daily_cap": 20,
+    "after_training": "test",
+    "test_duration_hours": 48.5,
 }
 NOTHING = dict.fromkeys(ALL)
 
@@ -55,6 +66,15 @@ def test_a_type_without_a_policy_has_the_defaults(api: APIClient) -> None:
         "alert_on_outlier": False,
         "fleet_alert_machines": 4,
         "fleet_alert_share": 0.1,
+        "training_window_days": 365,
+        "train_since_change": False,
+        "training_retries": 1,
+        "retrain_automatically": False,
+        "retrain_cooldown_seconds": 86400,
+        "retrain_tries": 3,
+        "retrain_daily_cap": 10,
+        "after_training": "wait",
+        "test_duration_hours": 672.0,
     }
     assert api.get(f"{ROOT}/policies").json() == []
     assert not Policy.objects.exists()
@@ -70,6 +90,13 @@ def test_a_policy_is_set_and_told_as_a_whole(api: APIClient) -> None:
     assert (told["limit_value"], told["effective"]["min_effect"]) == (None, 0.02)
     assert api.put(TYPE, {}).json()["primary_metric"] is None
     assert not Policy.objects.exists()
+
+
+def test_a_trainer_that_is_none_is_refused_with_what_to_write(api: APIClient) -> None:
+    document = problem(api.put(TYPE, {"trainer": {"kind": "oracle"}}), 422)
+    assert 'one of "command"' in document["detail"]
+    given = {"trainer": {"kind": "webhook", "url": "ftp://x", "timeout_seconds": 60}}
+    assert "url" in problem(api.put(TYPE, given), 422)["detail"]
 
 
 @pytest.mark.parametrize("body", ["", "null"])
@@ -104,6 +131,15 @@ def test_a_machine_overrides_what_its_type_sets(api: APIClient, machine: Machine
         ({"min_effect": "1"}, "min_effect"),
         ({"limit_value": True}, "limit_value"),
         ({"clear_value": 1.0}, "clear_value"),
+        ({"trainer": {"kind": "oracle"}}, "trainer"),
+        ({"trainer": {"kind": "external", "timeout_seconds": 1}}, "trainer"),
+        ({"trainer": []}, "trainer"),
+        ({"training_window_days": 0}, "training_window_days"),
+        ({"training_retries": 11}, "training_retries"),
+        ({"retrain_every_seconds": 60}, "retrain_every_seconds"),
+        ({"retrain_tries": 0}, "retrain_tries"),
+        ({"after_training": "celebrate"}, "after_training"),
+        ({"test_duration_hours": 0}, "test_duration_hours"),
         ({"limit_hits": 4}, "limit_hits"),
         ({"limit_windows": 0}, "limit_windows"),
         ({"q": 0}, "q"),
