@@ -128,12 +128,14 @@ def read(document: Mapping[str, Any], asked: Asked) -> Readings:
     return readings
 
 
-def refuse_unknown_placeholders(template: str, known: Collection[str] = PLACEHOLDERS) -> None:
+def refuse_unknown_placeholders(
+    template: str, known: Collection[str] = PLACEHOLDERS, *, of: str = "training source"
+) -> None:
     """Refuse a template with a placeholder that stands for nothing."""
     for name in _PLACEHOLDER.findall(template):
         if name not in known:
             there = ", ".join(f"{{{one}}}" for one in known)
-            raise TrainingError(f"The training source knows no {{{name}}}, only {there}.")
+            raise TrainingError(f"The {of} knows no {{{name}}}, only {there}.")
 
 
 def filled(template: str, texts: Mapping[str, str]) -> str:
