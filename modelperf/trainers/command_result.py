@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -62,17 +61,16 @@ def read(path: Path, *, hyperparameters: Mapping[str, Any], log: str) -> Trained
 
 
 def _content(path: Path) -> bytes:
-    """Return what the file holds; what is no plain file is not opened as one."""
+    """Return what the file holds; what is no plain file, a link included, is not opened."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise TrainingError("The result is no file.")
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise TrainingError("The command ended well and wrote no result.") from None
     except OSError as error:
         raise TrainingError(f"The result cannot be read: {error.strerror}.") from None
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise TrainingError("The result is no file.")
-        content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise TrainingError(f"The result is larger than {MOST_BYTES:,} bytes.")
     return content
