@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -26,14 +25,16 @@ def evaluated_days(meter: Meter) -> tuple[Day, ...]:
 
 def shown_days(meter: Meter) -> tuple[Day, ...]:
     """Return the days whose evaluations are loaded; the others are held back for the replay."""
-    days = evaluated_days(meter)
-    return days[: len(days) - meter.days_held_back]
+    return tuple(day for day in evaluated_days(meter) if not _is_held_back(meter, day))
 
 
 def held_back_days(meter: Meter) -> tuple[Day, ...]:
     """Return the days that the replay records."""
-    days = evaluated_days(meter)
-    return days[len(days) - meter.days_held_back :]
+    return tuple(day for day in evaluated_days(meter) if _is_held_back(meter, day))
+
+
+def _is_held_back(meter: Meter, day: Day) -> bool:
+    return meter.held_back_from is not None and day.day >= meter.held_back_from
 
 
 def evaluate(model: ModelVersion, day: Day, *, shift: timedelta) -> Evaluation:
@@ -51,15 +52,6 @@ def evaluate(model: ModelVersion, day: Day, *, shift: timedelta) -> Evaluation:
         sample_count=len(day.usage),
         metadata={"data_day": day.day.isoformat()},
     )
-
-
-def fair_versions(
-    versions: list[tuple[ModelVersion, datetime]], day: Day, *, shift: timedelta
-) -> Iterator[ModelVersion]:
-    """Yield the versions that may be judged on a day: their training data ended before it."""
-    for model, trained_up_to in versions:
-        if trained_up_to <= day.start + shift:
-            yield model
 
 
 def versions_of(meter: Meter) -> list[tuple[ModelVersion, datetime]]:

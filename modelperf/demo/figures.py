@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modelperf.demo import forecasts
 from modelperf.demo.episodes import episodes, recorded
 from modelperf.demo.load import shift_of
-from modelperf.demo.meters import CHANGED_ON, METERS, WORKS, Meter
+from modelperf.demo.meters import CHANGED_ON, COMPARED, METERS, WORKS, Meter
 from modelperf.demo.readings import midnight, read
 from modelperf.models import (
     ABTest,
@@ -27,6 +27,7 @@ from modelperf.services import ab_tests
 from modelperf.trainers.energy_baseline import DEFAULTS, predict_held_out
 
 FOUND = "found"
+_NOT_YET = ["-", "-", "-", "-", "held back"]
 CLOSE = 21  # days from the known change within which a date counts as right
 
 
@@ -148,8 +149,8 @@ def change_table() -> str:
                 [
                     meter.key,
                     str(len(before)),
-                    *(f"{np.nanmean(part):+.1f}" for part in (before, after)),
-                    *_outcome(run),
+                    *(f"{np.nanmean(part):+.1f}" if part else "-" for part in (before, after)),
+                    *(_outcome(run) if after else _NOT_YET),
                     f"{max(scores):.2f}",
                 ]
             )
@@ -202,7 +203,7 @@ def episode_table() -> str:
 def test_table() -> str:
     """Return where the A/B tests stand as loaded."""
     rows = []
-    for meter in METERS:
+    for meter in COMPARED:
         result = ab_tests.results(test=ABTest.objects.get(machine_id=meter.machine_id))
         low, high = result.interval
         rows.append(

@@ -1,4 +1,4 @@
-"""Load the demo: train, evaluate, retrain and compare, through the services as any client would."""
+"""Load the demo: train, evaluate, train again and compare, through the services as anyone would."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from modelperf.demo import forecasts, login
 from modelperf.demo.evaluation import evaluate, evaluated_days, shown_days
-from modelperf.demo.meters import METERS, MODEL_TYPE, Meter
+from modelperf.demo.meters import COMPARED, METERS, MODEL_TYPE, REPLAYED, Meter
 from modelperf.demo.readings import Day, midnight
 from modelperf.models import Machine, ModelVersion, Policy
 from modelperf.services import ab_tests, metrics, policies, registry, training
@@ -23,6 +23,15 @@ POLICY = {
     "directions": {"nmbe": "target_zero", "cv_rmse": "loss"},
     "min_effect": 5.0,
     "training_source": {"kind": "demo"},  # each machine's own meter of the data file
+    "trainer": {"kind": "energy_baseline"},
+}
+# Of the replayed meter alone: a change that is found is trained on, tested and settled by itself.
+# The replay plays a day in seconds, so that a minute of it is a time to see whether a try helped.
+AUTOMATIC = {
+    "retrain_automatically": True,
+    "train_since_change": True,
+    "after_training": "test",
+    "retrain_cooldown_seconds": 60,
 }
 TEST_GOES_ON = timedelta(weeks=4)
 _LOCK = 0x6D70_64656D6F
@@ -44,8 +53,9 @@ class Loaded:
 
 def n_steps() -> int:
     """Return how often a first load reports a step."""
-    baselines = sum(2 + len(shown_days(meter)) + len(_common_days(meter)) for meter in METERS)
-    return baselines + sum(2 * len(forecasts.trainings(meter)) for meter in METERS)
+    first = sum(1 + len(shown_days(meter)) for meter in METERS)
+    second = sum(1 + len(_common_days(meter)) for meter in COMPARED)
+    return first + second + sum(2 * len(forecasts.trainings(meter)) for meter in METERS)
 
 
 def is_loaded() -> bool:
@@ -74,10 +84,12 @@ def load(*, step: Step, now: datetime | None = None) -> Loaded | None:
         first = {meter: _first_version(meter, shifts[meter.key], step) for meter in METERS}
         for meter, model in first.items():
             _record(meter, model, shown_days(meter), step)
-        for meter, model in first.items():
-            second = _second_version(meter, model, step)
+        for meter in COMPARED:
+            second = _second_version(meter, first[meter], step)
             _record(meter, second, _common_days(meter), step)
-            _compare(meter, model, second)
+            _compare(meter, first[meter], second)
+        machine = first[REPLAYED].machine
+        policies.set_policy(model_type=MODEL_TYPE, machine=machine, values=AUTOMATIC, by=BY)
         _forecast({meter: model.machine for meter, model in first.items()}, step)
         return Loaded(login=login.create(), shift_weeks=shifts)
 

@@ -9,20 +9,20 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 MODEL_TYPE = "baseline"
-DAYS_HELD_BACK = 120
 _NAMESPACE = uuid.UUID("6f1c5a52-7f0e-4f3c-9d0e-5f4f6d1c2b7a")
 
 CHICAGO, LONDON = "America/Chicago", "Europe/London"
 CHANGED_ON = date(2017, 1, 4)
 WORKS = (date(2016, 12, 26), CHANGED_ON)  # both days included: neither before nor after
+AFTER = CHANGED_ON + timedelta(days=1)
 
 SIMULATED = (
     "Simulated usage on real weather of Springfield, Illinois. Every load is 10 % lower from"
     " 2017-01-04 on, after works that began on 2016-12-26."
 )
 HELD_BACK = (
-    f"The last {DAYS_HELD_BACK} days are held back at the load:"
-    " `manage.py replay_demo --every 5` records them."
+    "The days from {from_day} on are held back at the load: `manage.py replay_demo` records them"
+    " one by one, and its policy trains a new version when it is found to have changed."
 )
 REAL = "A meter of one real home in the United Kingdom. Nothing is known of changes."
 
@@ -40,7 +40,7 @@ class Meter:
     is_simulated: bool
     first_training: tuple[date, date]
     second_training: tuple[date, date]
-    days_held_back: int = 0
+    held_back_from: date | None = None  # these days are left to the replay
 
     @property
     def machine_id(self) -> uuid.UUID:
@@ -59,7 +59,9 @@ class Meter:
     @property
     def _notice(self) -> str:
         told = SIMULATED if self.is_simulated else REAL
-        return f"{told} {HELD_BACK}" if self.days_held_back else told
+        if self.held_back_from is None:
+            return told
+        return f"{told} {HELD_BACK.format(from_day=self.held_back_from)}"
 
     def metadata(self, *, shift_weeks: int) -> dict[str, Any]:
         """Return what the machine says of itself."""
@@ -69,7 +71,6 @@ class Meter:
             "unit": self.unit,
             "timezone": self.timezone,
             "demo": {"meter": self.key, "shift_weeks": shift_weeks},
-            "training": {MODEL_TYPE: {"trainer": "energy_baseline"}},
         }
         if self.is_simulated:
             known["known_change"] = {
@@ -80,10 +81,11 @@ class Meter:
         return known
 
 
-def _simulated(key: str, name: str, type: str, unit: str) -> Meter:
+def _simulated(
+    key: str, name: str, type: str, unit: str, *, held_back_from: date | None = None
+) -> Meter:
     # After the change there are 13 months: half a year, a winter's and a summer's part, to train
     # the second version on, and the rest to compare the two.
-    after = WORKS[1] + timedelta(days=1)
     return Meter(
         key=key,
         name=name,
@@ -93,11 +95,12 @@ def _simulated(key: str, name: str, type: str, unit: str) -> Meter:
         timezone=CHICAGO,
         is_simulated=True,
         first_training=(date(2015, 11, 22), date(2016, 11, 22)),
-        second_training=(after, after + timedelta(weeks=26)),
+        second_training=(AFTER, AFTER + timedelta(weeks=26)),
+        held_back_from=held_back_from,
     )
 
 
-def _real(key: str, name: str, type: str, *, days_held_back: int = 0) -> Meter:
+def _real(key: str, name: str, type: str) -> Meter:
     return Meter(
         key=key,
         name=name,
@@ -108,7 +111,6 @@ def _real(key: str, name: str, type: str, *, days_held_back: int = 0) -> Meter:
         is_simulated=False,
         first_training=(date(2020, 4, 1), date(2021, 4, 1)),
         second_training=(date(2021, 4, 1), date(2022, 4, 1)),
-        days_held_back=days_held_back,
     )
 
 
@@ -124,14 +126,15 @@ METERS = (
     ),
     _simulated("il-gas-hdd-only", "Gas for heating (simulated)", "gas meter", "therm"),
     _simulated(
-        "il-gas-intercept-only", "Gas whatever the weather (simulated)", "gas meter", "therm"
+        "il-gas-intercept-only",
+        "Gas whatever the weather (simulated)",
+        "gas meter",
+        "therm",
+        held_back_from=AFTER,
     ),
-    _real(
-        "uk-electricity",
-        "Electricity of a home",
-        "electricity meter",
-        days_held_back=DAYS_HELD_BACK,
-    ),
+    _real("uk-electricity", "Electricity of a home", "electricity meter"),
     _real("uk-gas", "Gas of a home", "gas meter"),
 )
 BY_KEY = {meter.key: meter for meter in METERS}
+(REPLAYED,) = (meter for meter in METERS if meter.held_back_from)
+COMPARED = tuple(meter for meter in METERS if meter is not REPLAYED)  # have two versions as loaded

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelperf.demo.evaluation import evaluate, fair_versions, held_back_days, versions_of
+from modelperf.demo.evaluation import evaluate, held_back_days, versions_of
 from modelperf.demo.load import BY, DemoError, shift_of
-from modelperf.demo.meters import METERS
-from modelperf.models import Machine, ModelPerformanceMetric
+from modelperf.demo.meters import MODEL_TYPE, REPLAYED
+from modelperf.demo.readings import Day
+from modelperf.models import Machine, ModelPerformanceMetric, ModelVersion
 from modelperf.services import metrics
 from modelperf.services.metrics import Recorded
 
@@ -26,47 +28,57 @@ class Replayed:
     recorded: Recorded
 
 
-def replay() -> Iterator[list[Replayed]]:
-    """Record the next held-back day of each meter at every step, until none is left.
-
-    Days that are recorded already are passed over, so that a replay goes on where one ended. A
-    version is only judged on days after its training data.
-    """
-    meters = [meter for meter in METERS if meter.days_held_back]
-    machines = {
-        machine.pk: machine
-        for machine in Machine.objects.filter(pk__in=[meter.machine_id for meter in meters])
-    }
-    if not machines:
+def replayed_machine() -> Machine:
+    """Return the machine whose days are held back."""
+    machine = Machine.objects.filter(pk=REPLAYED.machine_id).first()
+    if machine is None:
         raise DemoError("The demo is not loaded: run `manage.py load_demo` first.")
-    for meter in meters:
-        machine = machines[meter.machine_id]
-        shift = shift_of(machine)
-        versions = versions_of(meter)
-        for day in held_back_days(meter):
-            recorded = _recorded_versions(machine, day.end + shift)
-            step = []
-            for model in fair_versions(versions, day, shift=shift):
-                if model.pk in recorded:
-                    continue
-                evaluation = evaluate(model, day, shift=shift)
-                step.append(
-                    Replayed(
-                        machine=machine.name,
-                        model_version=model.model_version,
-                        data_day=day.day.isoformat(),
-                        evaluation_end=evaluation.evaluation_end,
-                        nmbe=evaluation.metrics.get("nmbe"),
-                        recorded=metrics.record(evaluation=evaluation, by=BY),
-                    )
-                )
-            if step:
-                yield step
+    return machine
 
 
-def _recorded_versions(machine: Machine, evaluation_end: datetime) -> set[object]:
-    return set(
-        ModelPerformanceMetric.objects.filter(
-            machine_id=machine.pk, evaluation_end=evaluation_end
-        ).values_list("model_id", flat=True)
+def replay() -> Iterator[list[Replayed]]:
+    """Record the next held-back day at every step, until none is left.
+
+    What is recorded already is passed over, so that a replay goes on where one ended. The versions
+    are read anew for every day. One that was trained meanwhile is judged on the days since its
+    training data as well, and none ever on days that it was trained on.
+    """
+    machine = replayed_machine()
+    while step := _step(machine):
+        yield step
+
+
+def _step(machine: Machine) -> list[Replayed]:
+    shift = shift_of(machine)
+    recorded = _recorded(machine)
+    ends = {end for _, end in recorded}
+    versions = versions_of(REPLAYED)
+    return [
+        _record(machine, model, day)
+        for day in _up_to_next(held_back_days(REPLAYED), {end - shift for end in ends})
+        for model, trained_up_to in versions
+        if trained_up_to <= day.start + shift and (model.pk, day.end + shift) not in recorded
+    ]
+
+
+def _recorded(machine: Machine) -> set[tuple[uuid.UUID, datetime]]:
+    rows = ModelPerformanceMetric.objects.of_series(machine_id=machine.pk, model_type=MODEL_TYPE)
+    return set(rows.values_list("model_id", "evaluation_end"))
+
+
+def _up_to_next(days: tuple[Day, ...], seen: set[datetime]) -> tuple[Day, ...]:
+    """Return the days up to the first one that no version is judged on, including it."""
+    following = (place for place, day in enumerate(days, start=1) if day.end not in seen)
+    return days[: next(following, len(days))]
+
+
+def _record(machine: Machine, model: ModelVersion, day: Day) -> Replayed:
+    evaluation = evaluate(model, day, shift=shift_of(machine))
+    return Replayed(
+        machine=machine.name,
+        model_version=model.model_version,
+        data_day=day.day.isoformat(),
+        evaluation_end=evaluation.evaluation_end,
+        nmbe=evaluation.metrics.get("nmbe"),
+        recorded=metrics.record(evaluation=evaluation, by=BY),
     )

@@ -13,8 +13,15 @@ from django.test import RequestFactory
 from modelperf.demo import figures, forecasts, login
 from modelperf.demo.evaluation import evaluated_days, held_back_days
 from modelperf.demo.load import DemoError, is_loaded, load, n_steps
-from modelperf.demo.meters import BY_KEY, CHANGED_ON, METERS, MODEL_TYPE, WORKS
-from modelperf.demo.replay import replay
+from modelperf.demo.meters import (
+    BY_KEY,
+    CHANGED_ON,
+    COMPARED,
+    METERS,
+    MODEL_TYPE,
+    REPLAYED,
+    WORKS,
+)
 from modelperf.models import (
     ABTest,
     Alert,
@@ -28,6 +35,7 @@ from modelperf.models import (
     TrainingRun,
 )
 from modelperf.services import ab_tests, drift
+from modelperf.services.policies import policy_of
 
 pytestmark = pytest.mark.django_db
 
@@ -47,10 +55,11 @@ def data_day(row) -> date:
 # --- the known change -----------------------------------------------------------------------
 
 
-def test_load_finds_the_known_change_on_at_least_two_of_four_meters(demo):
+def test_load_finds_the_known_change_on_a_meter_whose_days_are_not_held_back(demo):
     hits = figures.hits()
     assert list(hits) == SIMULATED
-    assert sum(days is not None for days in hits.values()) >= 2
+    assert [key for key, days in hits.items() if days is not None] == ["il-electricity-cdd-hdd"]
+    assert hits[REPLAYED.key] is None
 
 
 def test_load_dates_the_known_change_within_three_weeks_where_it_finds_it(demo):
@@ -152,7 +161,7 @@ def test_load_moves_dates_by_whole_weeks_into_the_past_week(demo, loaded_at):
 
 def test_load_trains_every_version_through_a_run(demo):
     runs = TrainingRun.objects.all()
-    assert runs.count() == ModelVersion.objects.filter(model_type=MODEL_TYPE).count() == 12
+    assert runs.count() == ModelVersion.objects.filter(model_type=MODEL_TYPE).count() == 11
     for run in runs:
         assert run.training_status == "completed"
         assert run.validation_metrics["rmse"] > 0
@@ -184,16 +193,32 @@ def test_load_keeps_version_1_active_and_its_latest_day_in_the_view(demo):
     assert list(newest.values_list("model_version", flat=True)) == [1] * 6
 
 
-def test_load_holds_the_last_days_of_one_meter_back(demo):
-    held_back = {day.day for day in held_back_days(BY_KEY["uk-electricity"])}
-    recorded = {data_day(row) for row in rows("uk-electricity")}
-    assert len(held_back) == 120
+def test_load_holds_the_days_after_the_change_of_one_meter_back(demo):
+    held_back = {day.day for day in held_back_days(REPLAYED)}
+    recorded = {data_day(row) for row in rows(REPLAYED.key)}
+    assert (len(held_back), min(held_back)) == (399, CHANGED_ON + timedelta(days=1))
     assert not held_back & recorded
-    assert max(recorded) == min(held_back) - timedelta(days=1)
+    assert max(recorded) == WORKS[0] - timedelta(days=1)
+    assert [run.model_version for run in TrainingRun.objects.filter(machine=machine())] == [1]
+    assert not ABTest.objects.filter(machine=machine()).exists()
+
+
+def test_load_lets_the_meter_that_is_held_back_train_by_itself_and_no_other(demo):
+    trains = {
+        meter.key: policy_of(machine_id=meter.machine_id, model_type=MODEL_TYPE) for meter in METERS
+    }
+    assert [key for key, policy in trains.items() if policy.retrain_automatically] == [REPLAYED.key]
+    policy = trains[REPLAYED.key]
+    assert (policy.train_since_change, policy.after_training) == (True, "test")
+    assert (policy.primary_metric, policy.trainer) == ("nmbe", {"kind": "energy_baseline"})
+
+
+def machine() -> Machine:
+    return Machine.objects.get(pk=REPLAYED.machine_id)
 
 
 def test_load_starts_a_test_over_the_common_days_of_each_meter(demo, loaded_at):
-    for meter in METERS:
+    for meter in COMPARED:
         test = ABTest.objects.get(machine_id=meter.machine_id)
         assert (test.model_a_version, test.model_b_version) == (1, 2)
         assert test.test_start < loaded_at < test.test_end
@@ -239,32 +264,6 @@ def test_login_is_made_once(demo):
     assert login.create() is None
 
 
-# --- replay ---------------------------------------------------------------------------------
-
-
-def test_replay_records_the_held_back_days_in_order_and_goes_on_where_it_ended(demo):
-    first = [next(replay()) for _ in range(2)]
-    assert [step[0].data_day for step in first] == ["2022-08-08", "2022-08-09"]
-    for step in first:
-        assert [line.model_version for line in step] == [1, 2]
-        assert {line.recorded.status for line in step} == {"created"}
-        assert all(line.recorded.verdict["statistic"] for line in step)
-    rest = list(replay())
-    assert len(rest) == 118
-    assert rest[-1][0].data_day == f"{evaluated_days(BY_KEY['uk-electricity'])[-1].day}"
-    assert list(replay()) == []
-
-
-def test_replay_demo_command_prints_each_verdict_and_stops_after_the_days_asked_for(demo):
-    out = StringIO()
-    call_command("replay_demo", days=2, stdout=out, skip_checks=True)
-    lines = out.getvalue().splitlines()
-    assert len(lines) == 5
-    assert "data of 2022-08-08" in lines[0]
-    assert " Z " in lines[0]
-    assert lines[-1] == "2 days recorded."
-
-
 # --- the page -------------------------------------------------------------------------------
 
 
@@ -288,12 +287,8 @@ def test_figures_of_verdicts_made_by_other_rules_are_refused(demo):
 
 def test_docs_tell_of_the_choices_that_the_code_makes(demo):
     page = Path(settings.BASE_DIR, "docs", "demo.md").read_text()
-    policy = Policy.objects.get(model_type=MODEL_TYPE)
+    policy = Policy.objects.get(model_type=MODEL_TYPE, machine=None)
     assert (policy.primary_metric, policy.min_effect) == ("nmbe", 5.0)
     assert policy.directions["nmbe"] == "target_zero"
-    found = sorted(days for days in figures.hits().values() if days is not None)
-    assert f"within three weeks, after {' and '.join(map(str, found))} days" in " ".join(
-        page.split()
-    )
-    for word in ("5 percentage points", "26 weeks", "120 days", "target zero", "data_day"):
+    for word in ("5 percentage points", "26 weeks", "399 days", "target zero", "data_day"):
         assert word in page

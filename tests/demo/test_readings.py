@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from modelperf.demo.evaluation import evaluated_days, held_back_days, shown_days
-from modelperf.demo.meters import BY_KEY, CHANGED_ON, METERS, WORKS
+from modelperf.demo.meters import CHANGED_ON, METERS, REPLAYED, WORKS
 from modelperf.demo.readings import DATA_FILE, midnight, of_meter, whole_days
 
 ROWS = {"il": 19_417, "uk": 23_508}
@@ -70,12 +70,11 @@ def test_evaluated_days_begin_after_the_first_training_and_leave_the_works_out(m
         assert meter.second_training[0] > CHANGED_ON
 
 
-def test_held_back_days_are_the_last_120_of_one_meter():
-    assert {meter.key: len(held_back_days(meter)) for meter in METERS if held_back_days(meter)} == {
-        "uk-electricity": 120
-    }
-    meter = BY_KEY["uk-electricity"]
-    assert shown_days(meter) + held_back_days(meter) == evaluated_days(meter)
+def test_held_back_days_are_those_after_the_works_of_one_meter():
+    assert [meter for meter in METERS if held_back_days(meter)] == [REPLAYED]
+    assert held_back_days(REPLAYED)[0].day == CHANGED_ON + timedelta(days=1)
+    for meter in METERS:
+        assert shown_days(meter) + held_back_days(meter) == evaluated_days(meter)
 
 
 def test_the_data_file_is_small_and_comes_with_its_notice():

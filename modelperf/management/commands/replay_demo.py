@@ -8,35 +8,43 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from modelperf.demo.load import DemoError
-from modelperf.demo.replay import Replayed, replay
+from modelperf.demo.replay import Replayed, replay, replayed_machine
+from modelperf.demo.story import Story
 from modelperf.services.errors import DomainError
+
+EVERY = 5.0  # seconds; a worker that looks every minute is then two weeks behind, not a year
 
 
 class Command(BaseCommand):
     """Replay the held-back days of the demo."""
 
     help = (
-        "Record the demo's 120 held-back days one by one, each with its verdict. Stop it with"
-        " Ctrl-C at any time: the next replay goes on from there."
+        "Record the demo's held-back days one by one, each with its verdict, and tell what becomes"
+        " of the meter meanwhile. Stop it with Ctrl-C at any time: the next replay goes on from"
+        " there."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the pause and the number of days."""
         parser.add_argument(
-            "--every", type=float, default=0.0, metavar="SECONDS", help="pause between two days"
+            "--every",
+            type=float,
+            default=EVERY,
+            metavar="SECONDS",
+            help=f"pause between two days ({EVERY:g})",
         )
         parser.add_argument("--days", type=int, metavar="N", help="stop after so many days")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Record and print; an interrupted replay ends between two evaluations."""
-        pause, wanted, n_days = max(0.0, options["every"]), options["days"], 0
+        pause, wanted = max(0.0, options["every"]), options["days"]
+        days: set[str] = set()
         try:
-            for step in replay():
-                for line in step:
-                    self.stdout.write(_line(line))
-                self.stdout.flush()
-                n_days += 1
-                if n_days == wanted:
+            story = Story(replayed_machine())
+            for n_steps, step in enumerate(replay(), start=1):
+                days.update(line.data_day for line in step)
+                self._tell(step, story)
+                if n_steps == wanted:
                     break
                 time.sleep(pause)
         except (DemoError, DomainError) as error:
@@ -45,8 +53,16 @@ class Command(BaseCommand):
             self.stdout.write("Stopped. The next replay goes on from here.")
             return
         self.stdout.write(
-            f"{n_days} days recorded." if n_days else "Every day is recorded already."
+            f"{len(days)} days recorded." if days else "Every day is recorded already."
         )
+
+    def _tell(self, step: list[Replayed], story: Story) -> None:
+        """Print the evaluations, then what happened up to now; it may be what they led to."""
+        for line in step:
+            self.stdout.write(_line(line))
+        for news in story.news():
+            self.stdout.write(f"  * {news}")
+        self.stdout.flush()
 
 
 def _line(replayed: Replayed) -> str:
