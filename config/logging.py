@@ -108,6 +108,8 @@ LOGGING: dict[str, Any] = {
         "django.server": {"handlers": [], "propagate": False},
         "django_structlog": {"level": LEVEL},
         "axes": {"level": "WARNING"},
+        # Every job would be four lines; what jobs do is told by services.
+        "procrastinate": {"level": "WARNING"},
         "modelperf": {"level": LEVEL},
     },
 }

@@ -179,7 +179,10 @@ class PolicyFactory(DjangoModelFactory[Policy]):
 
 
 class TrainingRunFactory(DjangoModelFactory[TrainingRun]):
-    """A pending run; `completed`, `failed` and `running` are traits."""
+    """A pending run; `completed`, `failed` and `running` are traits.
+
+    A running one is leased for an hour, unless `leased_until` says otherwise.
+    """
 
     class Meta:
         model = TrainingRun
@@ -202,6 +205,12 @@ class TrainingRunFactory(DjangoModelFactory[TrainingRun]):
             error_message="no data",
         )
 
+    @factory.lazy_attribute
+    def leased_until(self) -> datetime | None:
+        is_running = self.training_status == "running"
+        return timezone.now() + timedelta(hours=1) if is_running else None
+
+    training_status = "pending"
     machine = factory.SubFactory(MachineFactory)
     model_type = "baseline"
     training_start = START

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import transaction
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
 
 
@@ -25,3 +26,9 @@ def defer(
             task.defer(**arguments)
     except AlreadyEnqueued:
         return
+
+
+def waiting(name: str) -> set[str]:
+    """Return what the jobs of a task that no worker has taken yet wait under: their `once`."""
+    found = ProcrastinateJob.objects.filter(task_name=name, status="todo")
+    return set(found.values_list("queueing_lock", flat=True))

@@ -151,8 +151,10 @@ def _enqueue_forgotten(now: datetime) -> None:
     """Have workers take runs that wait for long: a job may have died with its worker."""
     waiting = TrainingRun.objects.ready(now).exclude(trainer=EXTERNAL)
     patience = now - timedelta(seconds=settings.TRAINING_LEASE_SECONDS)
+    enqueued = jobs.waiting(TRAIN)
     for run in waiting.filter(created_at__lt=patience):
-        enqueue(run)
+        if _once(run) not in enqueued:
+            enqueue(run)
 
 
 def _unheard_of(run: TrainingRun) -> str:
@@ -165,6 +167,7 @@ def release(run: TrainingRun, *, retry_at: datetime | None) -> None:
     """Let a locked run wait again, and have it worked on at its time."""
     run.training_status = TrainingRun.Status.PENDING
     run.lease_id = run.leased_until = None
+    run.trainer = ""  # what its policy says by then
     run.retry_at = retry_at
     run.progress_percent, run.progress_message = None, "Waits to be tried again."
     run.save(
@@ -172,6 +175,7 @@ def release(run: TrainingRun, *, retry_at: datetime | None) -> None:
             "training_status",
             "lease_id",
             "leased_until",
+            "trainer",
             "retry_at",
             "progress_percent",
             "progress_message",
@@ -183,4 +187,8 @@ def release(run: TrainingRun, *, retry_at: datetime | None) -> None:
 
 def enqueue(run: TrainingRun) -> None:
     """Have a worker take a pending run, once it may be."""
-    jobs.defer(TRAIN, queue="training", once=f"train:{run.pk}", at=run.retry_at, run_id=str(run.pk))
+    jobs.defer(TRAIN, queue="training", once=_once(run), at=run.retry_at, run_id=str(run.pk))
+
+
+def _once(run: TrainingRun) -> str:
+    return f"train:{run.pk}"

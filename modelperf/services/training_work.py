@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -15,7 +16,14 @@ from django.utils import timezone
 
 from modelperf.models import Machine, ModelVersion, TrainingRun
 from modelperf.models.training import TrainingRunQuerySet
-from modelperf.services import registry, training_after, training_failures, training_leases
+from modelperf.services import (
+    profiles_references,
+    registry,
+    training_after,
+    training_failures,
+    training_leases,
+)
+from modelperf.services.database import repeated
 from modelperf.services.policies import PolicyValues, policy_of
 from modelperf.services.training_callbacks import callback_of
 from modelperf.services.training_leases import Lease
@@ -77,18 +85,23 @@ def train(*, run: TrainingRun, by: str) -> TrainingRun:
         policy = policy_of(machine_id=run.machine_id, model_type=run.model_type)
         with lease.kept():
             found = _trained(run, policy, lease)
-        if isinstance(found, HandedOver):
-            _hand_over(run, lease, found)
-        else:
-            _complete(run, lease, found, by)
+            # It may have taken hours: the database may have gone away and come back meanwhile.
+            repeated(lambda: _store(run, lease, found, by))
     except UnavailableError as error:
-        _wait(run, lease, error)
+        repeated(partial(_wait, run, lease, error))
     except Exception as error:  # whatever a trainer raises is this run's failure, told as such
-        _fail(run, lease, error)
+        repeated(partial(_fail, run, lease, error))
     except BaseException as error:  # Ctrl-C: nobody works on this run any more
-        _fail(run, lease, error)
+        repeated(partial(_fail, run, lease, error))
         raise
     return _refreshed(run)
+
+
+def _store(run: TrainingRun, lease: Lease, found: TrainedModel | HandedOver, by: str) -> None:
+    if isinstance(found, HandedOver):
+        _hand_over(run, lease, found)
+    else:
+        _complete(run, lease, found, by)
 
 
 def _trained(run: TrainingRun, policy: PolicyValues, lease: Lease) -> TrainedModel | HandedOver:
@@ -137,6 +150,8 @@ def complete(
     All of it or nothing: inside the caller's transaction, which holds the run.
     """
     ended = timezone.now()
+    window = run.training_data_start, run.training_data_end
+    references = profiles_references.made(trained.reference_profiles, window=window)
     model, _ = registry.register_model(
         machine=run.machine,
         model_type=run.model_type,
@@ -148,6 +163,7 @@ def complete(
         metadata={"training_run": str(run.id)},
         by=by,
     )
+    profiles_references.record(model=model, made=references, by=by)
     _describe(run, trained, model)
     training_failures.end(run, TrainingRun.Status.COMPLETED, ended)
     run.save(update_fields=[*_RESULT_FIELDS, *training_failures.FIELDS_OF_END])

@@ -6,12 +6,13 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
 
-from modelperf.models import Machine, ModelVersion, TrainingRun
-from modelperf.services import registry, training, training_work
+from modelperf.models import Machine, ModelVersion, Policy, TrainingRun
+from modelperf.services import training
 from modelperf.services.errors import ConflictError, InvalidError
-from modelperf.trainers.base import TrainedModel, TrainingError, register
 from tests.api.calls import ROOT
 from tests.factories import (
     MachineFactory,
@@ -20,6 +21,7 @@ from tests.factories import (
     TrainingRunFactory,
 )
 from tests.services.concurrency import at_once
+from tests.services.trainers import trained_by
 
 BY = "user:tests"
 YEAR = (datetime(2015, 11, 22, 6, tzinfo=UTC), datetime(2016, 11, 22, 6, tzinfo=UTC))
@@ -38,12 +40,6 @@ def known(**fields) -> Machine:
 
 def meter() -> Machine:
     machine = MachineFactory.create()
-    PolicyFactory.create(machine=machine, training_source=DEMO)
-    return machine
-
-
-def with_trainer(name: str) -> Machine:
-    machine = MachineFactory.create(metadata={"training": {"baseline": {"trainer": name}}})
     PolicyFactory.create(machine=machine, training_source=DEMO)
     return machine
 
@@ -140,9 +136,8 @@ def test_trigger_for_a_retired_machine_conflicts():
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("metadata", [{}, {"training": {"baseline": {"trainer": "x"}}}])
-def test_trigger_of_a_series_with_neither_version_nor_source_is_refused(metadata):
-    machine = MachineFactory.create(metadata=metadata)
+def test_trigger_of_a_series_with_neither_version_nor_source_is_refused():
+    machine = MachineFactory.create()
     ModelVersionFactory.create(machine=machine, model_type="other")
     PolicyFactory.create(training_source=DEMO, model_type="other")
     with pytest.raises(InvalidError, match="Nothing says where the readings come from") as caught:
@@ -154,11 +149,44 @@ def test_trigger_of_a_series_with_neither_version_nor_source_is_refused(metadata
 
 @pytest.mark.django_db
 def test_trigger_of_a_series_whose_trainer_has_no_source_is_refused():
-    machine = known(metadata={"training": {"baseline": {"trainer": "energy_baseline"}}})
+    machine = known()
+    PolicyFactory.create(trainer={"kind": "energy_baseline"})
     with pytest.raises(InvalidError, match="Set training_source in the policy"):
         trigger(machine)
-    PolicyFactory.create(training_source=DEMO)
+    PolicyFactory.create(machine=machine, training_source=DEMO)
     assert trigger(machine).triggered
+
+
+@pytest.mark.django_db
+def test_trigger_of_a_series_that_others_train_waits_for_them_as_long_as_the_policy_says():
+    PolicyFactory.create(trainer={"kind": "external", "timeout_seconds": 7200})
+    trigger(MachineFactory.create())
+    run = TrainingRun.objects.get()
+    assert run.trainer == "external"
+    assert run.leased_until == run.created_at + timedelta(hours=2)
+    assert not waiting_jobs(run)
+
+
+@pytest.mark.django_db
+def test_trigger_of_a_series_with_versions_and_nothing_else_waits_for_others():
+    trigger(known())
+    assert TrainingRun.objects.get().trainer == "external"
+
+
+@pytest.mark.django_db
+def test_trigger_has_a_worker_train_it_and_leaves_no_job_where_it_is_taken_back():
+    with transaction.atomic():
+        trigger(meter())
+        transaction.set_rollback(True)
+    assert not ProcrastinateJob.objects.filter(task_name="train").exists()
+    trigger(meter())
+    run = TrainingRun.objects.get()
+    (job,) = waiting_jobs(run)
+    assert (job.queue_name, job.args) == ("training", {"run_id": str(run.pk)})
+
+
+def waiting_jobs(run: TrainingRun) -> list[ProcrastinateJob]:
+    return list(ProcrastinateJob.objects.filter(queueing_lock=f"train:{run.pk}"))
 
 
 # --- run_pending ----------------------------------------------------------------------------
@@ -182,7 +210,7 @@ def test_run_pending_trains_a_model_that_is_registered_inactive():
         assert getattr(stored, f"initial_{name}") == stored.validation_metrics[name]
     assert 0.3 < stored.initial_r_squared < stored.training_metrics["r_squared"]
     assert stored.training_duration_seconds > 0
-    assert stored.metadata["run_by"] == "command:tests"
+    assert (stored.attempt, stored.progress_percent, stored.lease_id) == (1, 100.0, None)
     assert stored.error_message == ""
 
 
@@ -215,113 +243,64 @@ def test_run_pending_of_one_machine_leaves_the_others_waiting():
 
 
 @pytest.mark.django_db
-def test_run_pending_without_a_source_fails_and_says_what_to_set():
-    machine = known(name="Pump 7")
+def test_run_pending_leaves_to_others_what_others_train():
+    trigger(known())
+    assert training.run_pending(by=BY) == []
+    assert TrainingRun.objects.get().training_status == "pending"
+
+
+@pytest.mark.django_db
+def test_run_pending_whose_source_was_taken_away_fails_and_says_what_to_set():
+    machine = meter()
     trigger(machine)
+    Policy.objects.update(training_source=None, trainer={"kind": "energy_baseline"})
     (run,) = training.run_pending(by=BY)
     run.refresh_from_db()
     assert run.training_status == "failed"
-    assert "Pump 7" in run.error_message
-    assert f"PUT {ROOT}/policies/baseline" in run.error_message
+    assert "training_source" in run.error_message
     assert "Traceback" in run.error_traceback
     assert run.model is None
-    assert ModelVersion.objects.count() == 1
+    assert not ModelVersion.objects.exists()
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    ("setup", "source", "word"),
+    ("trainer", "source", "word"),
     [
-        ({"trainer": "crystal_ball"}, DEMO, "crystal_ball"),
-        ({"trainer": "energy_baseline"}, {"kind": "demo", "meter": "nowhere"}, "nowhere"),
-        ({"trainer": "energy_baseline"}, {"kind": "sky"}, "kind"),
-        ({"trainer": "energy_baseline"}, DEMO, "no readings"),
-        ({"trainer": "energy_baseline", "hyperparameters": [1]}, DEMO, "hyperparameters"),
-        ("what trains nothing", {"kind": "demo", "meter": "uk-gas"}, "no readings"),
+        ({"kind": "crystal_ball"}, DEMO, "kind of a trainer is one of"),
+        ({"kind": "energy_baseline"}, {"kind": "demo", "meter": "nowhere"}, "nowhere"),
+        ({"kind": "energy_baseline"}, {"kind": "sky"}, "kind"),
+        ({"kind": "energy_baseline"}, DEMO, "no readings"),
+        ({"kind": "energy_baseline", "hyperparameters": [1]}, DEMO, "hyperparameters"),
+        (None, {"kind": "demo", "meter": "uk-gas"}, "no readings"),
     ],
 )
-def test_run_pending_with_a_setup_that_cannot_train_fails_with_the_reason(setup, source, word):
-    machine = known(metadata={"training": {"baseline": setup}})
-    PolicyFactory.create(training_source=source)
+def test_run_pending_with_a_setup_that_cannot_train_fails_with_the_reason(trainer, source, word):
+    machine = known()
+    PolicyFactory.create(training_source=source, trainer=trainer)
     trigger(machine)
     (run,) = training.run_pending(by=BY)
     assert run.training_status == "failed"
     assert word in run.error_message
 
 
-@register("tests.breaks")
-def breaks(request):
-    return 1 / 0
-
-
-@register("tests.interrupted")
-def interrupted(request):
-    raise KeyboardInterrupt
-
-
-@register("tests.cancelled_meanwhile")
-def cancelled_meanwhile(request):
-    run = TrainingRun.objects.get(machine=request.machine, training_status="running")
-    training.cancel(run=run, by="user:other")
-    return nothing_learned(request)
-
-
-@register("tests.retired_meanwhile")
-def retired_meanwhile(request):
-    registry.retire_machine(machine=request.machine, by="user:other")
-    return nothing_learned(request)
-
-
-@register("tests.bad_artefact")
-def bad_artefact(request):
-    trained = nothing_learned(request)
-    return TrainedModel(
-        artefact={"weight": float("nan")},
-        feature_names=trained.feature_names,
-        hyperparameters={},
-        training_metrics={},
-        validation_metrics={},
-        training_samples=1,
-    )
-
-
-@register("tests.previous")
-def previous(request):
-    trained = nothing_learned(request)
-    trained.artefact["previous"] = request.previous and request.previous.model_version
-    return trained
-
-
-def nothing_learned(request) -> TrainedModel:
-    if request.data_end <= request.data_start:
-        raise TrainingError("no window")
-    return TrainedModel(
-        artefact={"mean": 1.0},
-        feature_names=(),
-        hyperparameters={},
-        training_metrics={"rmse": 1.0},
-        validation_metrics={"rmse": 2.0},
-        training_samples=10,
-    )
-
-
 @pytest.mark.django_db
 def test_run_pending_whose_trainer_breaks_fails_with_its_traceback_and_goes_on():
-    broken, sound = with_trainer("tests.breaks"), meter()
+    broken, sound = trained_by("breaks"), meter()
     trigger(broken)
     trigger(sound, data_start=YEAR[0], data_end=YEAR[1])
     runs = training.run_pending(by=BY)
     assert [run.training_status for run in runs] == ["failed", "completed"]
     run = TrainingRun.objects.get(machine=broken)
     assert run.error_message == "ZeroDivisionError: division by zero"
-    assert "1 / 0" in run.error_traceback
+    assert "raise ZeroDivisionError" in run.error_traceback
     assert run.training_end is not None
     assert trigger(broken).triggered
 
 
 @pytest.mark.django_db
 def test_run_pending_interrupted_leaves_a_failed_run_and_passes_the_interrupt_on():
-    trigger(with_trainer("tests.interrupted"))
+    trigger(trained_by("interrupted"))
     with pytest.raises(KeyboardInterrupt):
         training.run_pending(by=BY)
     run = TrainingRun.objects.get()
@@ -332,13 +311,13 @@ def test_run_pending_interrupted_leaves_a_failed_run_and_passes_the_interrupt_on
 @pytest.mark.parametrize(
     ("trainer", "status"),
     [
-        ("tests.cancelled_meanwhile", "cancelled"),
-        ("tests.retired_meanwhile", "failed"),
-        ("tests.bad_artefact", "failed"),
+        ("cancelled_meanwhile", "cancelled"),
+        ("retired_meanwhile", "failed"),
+        ("bad_artefact", "failed"),
     ],
 )
 def test_run_pending_that_cannot_be_completed_registers_nothing(trainer, status):
-    trigger(with_trainer(trainer))
+    trigger(trained_by(trainer))
     (run,) = training.run_pending(by=BY)
     assert run.training_status == status
     stored = TrainingRun.objects.get()
@@ -348,7 +327,7 @@ def test_run_pending_that_cannot_be_completed_registers_nothing(trainer, status)
 
 @pytest.mark.django_db
 def test_run_pending_gives_the_trainer_the_previous_version():
-    machine = with_trainer("tests.previous")
+    machine = trained_by("learns_nothing")
     for _ in range(2):
         trigger(machine)
         training.run_pending(by=BY)
@@ -358,7 +337,7 @@ def test_run_pending_gives_the_trainer_the_previous_version():
 
 @pytest.mark.django_db(transaction=True)
 def test_run_pending_in_eight_threads_trains_every_run_once():
-    machines = [with_trainer("tests.previous") for _ in range(6)]
+    machines = [trained_by("learns_nothing") for _ in range(6)]
     for machine in machines:
         trigger(machine)
     answers = at_once(8, lambda _: training.run_pending(by=BY))
@@ -396,25 +375,6 @@ def test_run_pending_in_two_processes_trains_every_run_once():
     assert sum(trained) == 4
     assert TrainingRun.objects.filter(training_status="completed").count() == 4
     assert ModelVersion.objects.count() == 4
-
-
-# --- the steps of a run ---------------------------------------------------------------------
-
-
-@pytest.mark.django_db
-def test_claim_of_a_run_that_is_taken_fails():
-    run = TrainingRunFactory.create()
-    other = TrainingRun.objects.get()
-    assert training_work.claim(run=run, by="one")
-    assert not training_work.claim(run=other, by="two")
-    assert TrainingRun.objects.get().metadata["run_by"] == "one"
-
-
-@pytest.mark.django_db
-def test_train_answers_the_run_as_it_ended():
-    run = TrainingRunFactory.create()
-    training_work.claim(run=run, by=BY)
-    assert training_work.train(run=run, by=BY).training_status == "failed"
 
 
 # --- cancel ---------------------------------------------------------------------------------

@@ -6,17 +6,21 @@ import asyncio
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
+import django.db
 import psycopg
 import structlog
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 from procrastinate import App
 from procrastinate.contrib.django import app
-from procrastinate.contrib.django.django_connector import DjangoConnector
+from procrastinate.contrib.django.utils import connector_params
 from procrastinate.exceptions import ConnectorException
+from procrastinate.psycopg_connector import PsycopgConnector
 
 from modelperf.services import training_leases
 from modelperf.tasks import BY, TRAINING, UPKEEP
@@ -24,6 +28,10 @@ from modelperf.tasks import BY, TRAINING, UPKEEP
 log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS: Final = 1.0  # between attempts at a database that is away
+_HEARTBEAT_SECONDS: Final = 10.0
+_SILENT_SECONDS: Final = 60.0  # a worker unheard of for so long is forgotten
+_CONNECTIONS: Final = 4  # of a queue at most: its jobs are fetched and their ends noted
+_SPARE_THREADS: Final = 2  # for what the worker itself has to do
 
 
 class Command(BaseCommand):
@@ -46,62 +54,96 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work, and leave nothing that would have to be waited for."""
-        training_leases.recover(by=BY)
-        self.stdout.write("The worker is ready. Ctrl-C stops it.")
-        self.stdout.flush()
-        asyncio.run(_work(max(1, options["trainings"])))
-        given_back = training_leases.give_back(by=BY)
-        if given_back:
-            # What a trainer still computes is not wanted any more, and cannot be interrupted.
-            self.stdout.write(f"{len(given_back)} trainings were given back to the next worker.")
-            sys.stdout.flush()
-            os._exit(0)
+        if options["verbosity"]:
+            self.stdout.write("The worker works. Ctrl-C stops it.")
+            self.stdout.flush()
+        asyncio.run(_work({TRAINING: max(1, options["trainings"]), UPKEEP: settings.WORKER_JOBS}))
 
 
-async def _work(trainings: int) -> None:
-    """Run workers until a signal; where the database goes away, again once it is back."""
+async def _work(queues: dict[str, int]) -> None:
+    """Work on every queue until a signal; what is still at work after the grace is left."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
+    # Each job under way has a thread: with fewer, trainings would take those of upkeep.
+    loop.set_default_executor(ThreadPoolExecutor(sum(queues.values()) + _SPARE_THREADS))
+    working = [asyncio.create_task(_keep(queue, most, stop)) for queue, most in queues.items()]
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([stopping, *working], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    ended, busy = await asyncio.wait(working, timeout=settings.WORKER_GRACE_SECONDS)
+    problems = [problem for task in ended if (problem := task.exception())]
+    for problem in problems:
+        log.error("worker_broke", exc_info=problem)
+    if busy:
+        await asyncio.to_thread(_leave, status=1 if problems else 0)
+    if problems:
+        sys.exit(1)
+
+
+def _leave(*, status: int) -> None:
+    """End at once: what is still computed cannot be interrupted, and nobody waits for it."""
+    try:
+        given_back = training_leases.give_back(by=BY)
+        log.info("worker_left_jobs", trainings_given_back=len(given_back))
+    except django.db.Error:  # their leases end by themselves
+        log.warning("worker_gave_nothing_back", exc_info=True)
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+async def _keep(queue: str, most: int, stop: asyncio.Event) -> None:
+    """Work on a queue; where the database goes away, again once it is back.
+
+    Each queue by itself, so that long trainings keep no upkeep waiting. The jobs under way are
+    waited for, so that there are never more than `most`.
+    """
     while not stop.is_set():
         try:
-            await _work_once(trainings, stop)
-        except (psycopg.Error, ConnectorException):
-            log.warning("worker_lost_database", exc_info=True)
-        if not stop.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _PAUSE_SECONDS)
+            await _serve(queue, most, stop)
+        except (psycopg.Error, django.db.Error, ConnectorException):
+            log.warning("worker_lost_database", queue=queue, exc_info=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _PAUSE_SECONDS)
 
 
-async def _work_once(trainings: int, stop: asyncio.Event) -> None:
-    """Run a worker for each queue, so that trainings never keep upkeep waiting."""
-    assert isinstance(app.connector, DjangoConnector)  # noqa: S101 -- Django's own
-    async with app.with_connector(app.connector.get_worker_connector()).open_async() as working:
+async def _serve(queue: str, most: int, stop: asyncio.Event) -> None:
+    """Work on a queue until told to stop, or until the database goes away."""
+    if queue == TRAINING:
+        await asyncio.to_thread(_recover)
+    # What is deferred at its time goes over the connection of that thread: it may be a dead one.
+    await sync_to_async(_disconnect, thread_sensitive=True)()
+    place = await asyncio.to_thread(connector_params)
+    connector = PsycopgConnector(kwargs=place, min_size=1, max_size=_CONNECTIONS)
+    async with app.with_connector(connector).open_async() as working:
+        serving = asyncio.create_task(_run(working, queue, most))
         stopping = asyncio.create_task(stop.wait())
-        workers = [
-            asyncio.create_task(_worker(working, TRAINING, trainings)),
-            asyncio.create_task(_worker(working, UPKEEP, settings.WORKER_JOBS)),
-        ]
-        await asyncio.wait([stopping, *workers], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.wait(workers, timeout=settings.WORKER_GRACE_SECONDS)
-        for worker in workers:
-            if worker.done() and not worker.cancelled():
-                worker.result()
+        serving.cancel()  # it takes no more jobs, and waits for those under way
+        with suppress(asyncio.CancelledError):
+            await serving
 
 
-async def _worker(working: App, queue: str, concurrency: int) -> None:
+def _recover() -> None:
+    django.db.close_old_connections()
+    training_leases.recover(by=BY)
+
+
+def _disconnect() -> None:
+    django.db.connection.close()
+
+
+async def _run(working: App, queue: str, most: int) -> None:
     await working.run_worker_async(
         queues=[queue],
         name=queue,
-        concurrency=concurrency,
+        concurrency=most,
         install_signal_handlers=False,
         delete_jobs="successful",
-        shutdown_graceful_timeout=settings.WORKER_GRACE_SECONDS,
-        update_heartbeat_interval=min(10.0, settings.TRAINING_LEASE_SECONDS / 3),
-        stalled_worker_timeout=float(settings.TRAINING_LEASE_SECONDS),
+        update_heartbeat_interval=_HEARTBEAT_SECONDS,
+        stalled_worker_timeout=_SILENT_SECONDS,
     )
