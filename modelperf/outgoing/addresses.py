@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Final
+from unicodedata import normalize
 from urllib.parse import SplitResult, urlsplit
 
 from modelperf.outgoing.errors import RefusedError
@@ -58,7 +59,8 @@ def parts_of(url: str, name: str = "The address") -> SplitResult:
 
 
 def _without_login(text: str, url: str) -> str:
-    return "it cannot be read" if "@" in url else text
+    """Return what is wrong, unless it could quote a login; signs that look like @ count as one."""
+    return "it cannot be read" if "@" in normalize("NFKC", url) else text
 
 
 def host_of(place: SplitResult) -> bytes:

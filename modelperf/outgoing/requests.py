@@ -119,12 +119,12 @@ def _asked(
 def _answer(response: httpcore.Response, name: str, limits: Limits) -> Answer:
     """Return the whole answer."""
     head = _head(response)
-    content = b""
+    content = bytearray()  # parts may be of a byte each, and a list of them many times as large
     try:
         for part in response.iter_stream():
             content += part
             if len(content) > limits.max_bytes:
-                kept = replace(head, content=content[: limits.max_bytes])
+                kept = replace(head, content=bytes(content[: limits.max_bytes]))
                 detail = f"{name} sends more than {limits.max_bytes:,} bytes."
                 raise OversizedError(detail, answer=kept)
     except _FAILURES as error:
@@ -132,7 +132,7 @@ def _answer(response: httpcore.Response, name: str, limits: Limits) -> Answer:
         if isinstance(error, httpcore.ProtocolError):
             said = "the answer ends too early"
         raise UnreachableError(_detail(name, limits, error, said), answer=head) from None
-    return replace(head, content=content)
+    return replace(head, content=bytes(content))
 
 
 def _netloc(host: bytes, port: int | None) -> str:

@@ -244,7 +244,7 @@ def test_what_is_accepted_stays_so_whatever_else_is_said(site: Site, answer: Any
 
 
 def test_what_is_accepted_stays_so_if_the_rest_trickles(site: Site, settings: Settings) -> None:
-    settings.OUTGOING_TIMEOUT_SECONDS = 0.4
+    settings.OUTGOING_TIMEOUT_SECONDS = 2
     site.answer = sites.trickling(b"HTTP/1.1 202 Accepted\r\n\r\n", b"x")
     assert train(site) == HandedOver(timeout_seconds=86400)
 
