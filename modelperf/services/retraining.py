@@ -52,8 +52,8 @@ def follow(*, by: str, now: datetime | None = None) -> Followed:
     with _alone() as is_first:
         if not is_first:
             return followed
-        followed.decided = retraining_tests.settle(now=moment)
-        followed.resolved = retraining_proof.settle(now=moment, by=by)
+        followed.decided, won = retraining_tests.settle(now=moment)
+        followed.resolved = won + retraining_proof.settle(now=moment, by=by)
         training_after.start_waiting_tests(now=moment)
         followed.triggered, followed.waiting = retraining_wanted.trigger(now=moment)
         scheduled, refused = retraining_schedule.trigger(now=moment)

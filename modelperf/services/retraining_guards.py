@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Self
 
 from django.conf import settings
-from django.db.models import Q
 
-from modelperf.models import ABTest, Alert, ModelActivation, ModelPerformanceMetric, TrainingRun
+from modelperf.models import ABTest, ModelActivation, ModelPerformanceMetric, TrainingRun
 from modelperf.services.policies import PolicyValues
+from modelperf.services.retraining_tried import Series, Tried
+from modelperf.services.training_after import WAITS
 
-Series = tuple[uuid.UUID, str]
-
-MEMORY: Final = timedelta(days=30)  # so long does a try count that did not help
 DAY: Final = timedelta(days=1)
+LONGEST_PAUSE: Final = timedelta(days=366)
+# As many evaluations as a version shows before another one is trained: `retraining_proof` compares
+# from the tenth on. A policy's min_evaluations would make a month of each try on daily windows.
+TELLING: Final = 15
 
 
 class Refusal(NamedTuple):
@@ -55,86 +57,86 @@ class Caps:
         self.by_type[model_type] += 1
 
 
-@dataclass(slots=True)
-class Tried:
-    """The automatic runs of some series that count, oldest first, and what became of them."""
+def refusal(place: Series, tried: Tried, policy: PolicyValues, now: datetime) -> Refusal | None:
+    """Return why a series is not trained again now, or None."""
+    if place in tried.unfinished:
+        return Refusal(*place, "A training is under way.")
+    awaited = _awaited_of_run(place, tried) or _awaited_in_service(place, tried)
+    if awaited:
+        return Refusal(*place, awaited)
+    tries = tried.tries.get(place, ())
+    if len(tries) >= policy.retrain_tries:
+        return Refusal(*place, _in_vain(tries), is_exhausted=True)
+    until = _cools_until(place, tried, policy)
+    if until is not None and until > now:
+        return Refusal(*place, f"Cools down until {until:%Y-%m-%d %H:%M} UTC.")
+    return None
 
-    runs: Mapping[Series, Sequence[TrainingRun]]
-    unfinished: frozenset[Series]
-    tests: Mapping[uuid.UUID | None, ABTest]
 
-    @classmethod
-    def read(cls, series: Iterable[Series], now: datetime) -> Self:
-        """Read what was tried for some series, since something last helped or a person said so."""
-        wanted = set(series)
-        machines = {machine_id for machine_id, _ in wanted}
-        of_machines = TrainingRun.objects.filter(machine_id__in=machines)
-        unfinished = of_machines.unfinished().values_list("machine_id", "model_type")
-        began = _began(machines)
-        runs: dict[Series, list[TrainingRun]] = defaultdict(list)
-        recent = of_machines.automatic().filter(created_at__gt=now - MEMORY).select_related("model")
-        for run in recent.exclude(trigger_type=TrainingRun.Trigger.SCHEDULED).order_by(
-            "created_at"
-        ):
-            place = run.machine_id, run.model_type
-            if place in wanted and (place not in began or run.created_at > began[place]):
-                runs[place].append(run)
-        of_runs = [run.pk for found in runs.values() for run in found]
-        tests = ABTest.objects.filter(training_run_id__in=of_runs).order_by("created_at")
-        return cls(runs, frozenset(unfinished), {test.training_run_id: test for test in tests})
+def _in_vain(tries: Sequence[TrainingRun]) -> str:
+    ends = Counter(run.training_status for run in tries)
+    told = [
+        f"{ends[status]} {status.value}"
+        for status in (TrainingRun.Status.FAILED, TrainingRun.Status.CANCELLED)
+        if ends[status]
+    ]
+    subject = "1 retraining has" if len(tries) == 1 else f"{len(tries)} retrainings have"
+    return f"{subject} not helped{'; ' if told else ''}{', '.join(told)}."
 
-    def refusal(self, place: Series, policy: PolicyValues, now: datetime) -> Refusal | None:
-        """Return why a series is not trained again now, or None."""
-        if place in self.unfinished:
-            return Refusal(*place, "A training is under way.")
-        runs = self.runs.get(place, ())
-        if not runs:
-            return None
-        awaited = _awaited(runs[-1], self.tests.get(runs[-1].pk), policy)
-        if awaited:
-            return Refusal(*place, awaited)
-        if len(runs) >= policy.retrain_tries:
-            return Refusal(*place, f"{len(runs)} retrainings have not helped.", is_exhausted=True)
-        pause = timedelta(seconds=policy.retrain_cooldown_seconds) * 2 ** (len(runs) - 1)
-        until = (runs[-1].training_end or runs[-1].created_at) + pause
-        if until > now:
-            return Refusal(*place, f"Cools down until {until:%Y-%m-%d %H:%M} UTC.")
+
+def _cools_until(place: Series, tried: Tried, policy: PolicyValues) -> datetime | None:
+    """Return until when a series rests: twice as long after each try that did not help.
+
+    It rests from the end of its last run, whoever asked for that, or of the test of its version.
+    """
+    last = tried.last.get(place)
+    if last is None:
         return None
+    test = tried.tests.get(last.pk)
+    ends = [last.created_at, last.training_end, test.decided_at if test else None]
+    doubled: int = 2 ** max(len(tried.tries.get(place, ())) - 1, 0)
+    seconds = min(policy.retrain_cooldown_seconds * doubled, LONGEST_PAUSE.total_seconds())
+    return max(moment for moment in ends if moment) + timedelta(seconds=seconds)
 
 
-def _began(machines: set[uuid.UUID]) -> dict[Series, datetime]:
-    """Return from when on tries count: a run's version that helped, or a person, ends a count."""
-    helped = ModelActivation.objects.filter(
-        machine_id__in=machines, kind=ModelActivation.Kind.PROMOTED
-    )
-    ended = Alert.objects.filter(machine_id__in=machines, is_resolved=True).filter(
-        Q(alert_type=Alert.Type.RETRAINING_NOT_HELPING) & ~Q(resolved_by="system")
-        | Q(resolution_action="retrained_model")
-    )
-    began: dict[Series, datetime] = {}
-    for found in (
-        helped.order_by().values_list("machine_id", "model_type", "activated_at"),
-        ended.order_by().values_list("machine_id", "model_type", "resolved_at"),
-    ):
-        for machine_id, model_type, moment in found:
-            place = machine_id, model_type
-            if machine_id and moment:
-                began[place] = max(moment, began.get(place, moment))
-    return began
-
-
-def _awaited(run: TrainingRun, test: ABTest | None, policy: PolicyValues) -> str | None:
-    """Return what is still to be seen of the last try's version, or None where that is over."""
-    if run.model is None:
+def _awaited_of_run(place: Series, tried: Tried) -> str | None:
+    """Return what the version of the last run waits for, until it was tested or passed over."""
+    run = tried.last_version.get(place)
+    if run is None or run.model is None:
         return None
-    version = f"version {run.model.model_version}"
+    version = run.model.model_version
+    test = tried.tests.get(run.pk)
     if test is not None:
         is_over = test.decision is not None or test.test_status == ABTest.Status.CANCELLED
-        return None if is_over else f"A test of {version} runs."
-    if not run.model.is_active:
-        served = ModelActivation.objects.filter(model=run.model).exists()
-        return None if served else f"{version.capitalize()} waits for a person."
-    n_seen = ModelPerformanceMetric.objects.filter(model=run.model).count()
-    if n_seen < policy.min_evaluations:
-        return f"{version.capitalize()} has {n_seen} of {policy.min_evaluations} evaluations."
+        return None if is_over else f"A test of version {version} runs."
+    if run.model.is_active or _is_passed_over(run, tried.activations.get(place)):
+        return None
+    return f"Version {version} waits for {'its test' if WAITS in run.metadata else 'a person'}."
+
+
+def _is_passed_over(run: TrainingRun, activation: ModelActivation | None) -> bool:
+    """Whether somebody has put a version in service since, this one or another."""
+    if activation is None or run.training_end is None:
+        return False
+    return activation.activated_at > run.training_end
+
+
+def _awaited_in_service(place: Series, tried: Tried) -> str | None:
+    """Return what is to be seen of a version that came into service since the alert opened."""
+    activation = tried.activations.get(place)
+    if activation is None or activation.activated_at < tried.opened[place]:
+        return None
+    n_seen = _n_seen(activation)
+    if n_seen < TELLING:
+        return f"Version {activation.model_version} has {n_seen} of {TELLING} evaluations."
     return None
+
+
+def _n_seen(activation: ModelActivation) -> int:
+    """Count the evaluations of an activated version on what it was not trained on."""
+    trained = TrainingRun.objects.filter(model=activation.model_id).order_by("-training_data_end")
+    until = trained.values_list("training_data_end", flat=True).first()
+    evaluations = ModelPerformanceMetric.objects.of_series(
+        machine_id=activation.machine_id, model_type=activation.model_type
+    ).filter(model=activation.model_id)
+    return (evaluations.filter(evaluation_start__gte=until) if until else evaluations).count()

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+import structlog
+from django.db import transaction
 from django.db.models import Max
 
 from modelperf.models import Machine, ModelVersion, Policy, TrainingRun
 from modelperf.services import training
 from modelperf.services.errors import DomainError
 from modelperf.services.policies import Policies, PolicyValues
-from modelperf.services.retraining_guards import Caps, Refusal, Series
+from modelperf.services.retraining_guards import Caps, Refusal
+from modelperf.services.retraining_tried import Series
 from modelperf.services.training_after import ACTOR
+
+log = structlog.get_logger(__name__)
 
 
 def trigger(*, now: datetime) -> tuple[list[TrainingRun], list[Refusal]]:
@@ -66,16 +71,20 @@ def _trigger(model: ModelVersion, policy: PolicyValues, now: datetime) -> Traini
     machine: Machine = model.machine
     days = (policy.retrain_every_seconds or 0) / 86_400
     try:
-        answer = training.trigger(
-            machine=machine,
-            model_type=model.model_type,
-            reason=f"Trained every {days:g} days.",
-            trigger_type=TrainingRun.Trigger.SCHEDULED,
-            now=now,
-            by=ACTOR,
-        )
+        with transaction.atomic():
+            answer = training.trigger(
+                machine=machine,
+                model_type=model.model_type,
+                reason=f"Trained every {days:g} days.",
+                trigger_type=TrainingRun.Trigger.SCHEDULED,
+                now=now,
+                by=ACTOR,
+            )
     except DomainError as error:
         return Refusal(machine.pk, model.model_type, error.detail)
+    except Exception:  # whatever it is, the other series shall go on
+        log.exception("retraining_not_scheduled", machine_id=str(machine.pk))
+        return Refusal(machine.pk, model.model_type, "It could not be asked for: the log says why.")
     if answer.training_job_id is None:
         return Refusal(machine.pk, model.model_type, answer.reason)
     return TrainingRun.objects.get(pk=answer.training_job_id)

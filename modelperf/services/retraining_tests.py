@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import structlog
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 
 from modelperf.models import ABTest, Alert, ModelVersion
-from modelperf.services import ab_tests
+from modelperf.services import ab_tests, metrics_store
 from modelperf.services.alerts_conditions import JUDGED_TYPES
 from modelperf.services.alerts_following import SYSTEM
 from modelperf.services.errors import ConflictError
@@ -20,56 +21,97 @@ log = structlog.get_logger(__name__)
 _STATUSES = (ABTest.Status.RUNNING, ABTest.Status.COMPLETED)
 
 
-def settle(*, now: datetime) -> list[ABTest]:
-    """Decide the tests that have a winner or are over; one that cannot be stops no other."""
-    decided = []
+class Settled(NamedTuple):
+    """The tests that were decided, and the alerts that their winners have ended."""
+
+    decided: list[ABTest]
+    resolved: list[Alert]
+
+
+def settle(*, now: datetime) -> Settled:
+    """Decide the tests that have a winner or are over, and end what their winners were trained for.
+
+    A test that cannot be decided stops no other. What a person has decided counts the same.
+    """
+    settled = Settled([], [])
     for test in _undecided():
         try:
-            if _settle(test, now):
-                decided.append(test)
+            if _decide(test):
+                settled.decided.append(test)
         except ConflictError:  # a person was first
             continue
         except Exception:  # whatever it is, the other tests shall go on
             log.exception("ab_test_not_decided", test_id=str(test.pk))
-    return decided
+    for test in _won():
+        settled.resolved.extend(_resolve(test, now))
+    return settled
 
 
 def _undecided() -> QuerySet[ABTest]:
+    """Return the tests to be decided; one of a retired machine waits for its return."""
     found = ABTest.objects.filter(
-        training_run__isnull=False, decision__isnull=True, test_status__in=_STATUSES
+        training_run__isnull=False,
+        decision__isnull=True,
+        test_status__in=_STATUSES,
+        machine__is_active=True,
     )
     return found.select_related("machine", "model_a", "model_b").order_by("test_start", "id")
 
 
-def _settle(test: ABTest, now: datetime) -> bool:
+def _decide(test: ABTest) -> bool:
     found = ab_tests.results(test=test)
-    is_over = found.test_status == ABTest.Status.COMPLETED
-    if found.winner not in ("model_a", "model_b") and not is_over:
+    if found.winner is None and found.test_status != ABTest.Status.COMPLETED:
         return False
     with transaction.atomic():
+        # From here on nobody activates another version of the series.
+        metrics_store.lock_series([test.model_a_id])
         decision = _decision(test, found.winner)
         ab_tests.decide(test=test, decision=decision, notes=found.recommendation, by=ACTOR)
-        if decision == ABTest.Decision.PROMOTE_B:
-            _resolve(test, now)
     return True
 
 
 def _decision(test: ABTest, winner: str | None) -> str:
     """Return what follows from a winner; who serves by now may be another than was tested."""
-    if winner == "model_b":
-        is_active = ModelVersion.objects.filter(pk=test.model_a_id, is_active=True).exists()
-        decision = ABTest.Decision.PROMOTE_B if is_active else ABTest.Decision.MANUAL_REVIEW
-    else:
-        decision = ABTest.Decision.NO_WINNER
-    return decision.value
+    if winner not in ("model_a", "model_b"):
+        return ABTest.Decision.NO_WINNER.value
+    won = test.model_a_id if winner == "model_a" else test.model_b_id
+    replaced = won if winner == "model_a" else test.model_a_id
+    is_foreseen = ModelVersion.objects.filter(pk__in=[won, replaced], is_active=True).exists()
+    if not is_foreseen:
+        return ABTest.Decision.MANUAL_REVIEW.value
+    promoted = {"model_a": ABTest.Decision.PROMOTE_A, "model_b": ABTest.Decision.PROMOTE_B}
+    return promoted[winner].value
 
 
-def _resolve(test: ABTest, now: datetime) -> None:
-    """Resolve what the series' earlier versions were alerted for: the new one is better."""
-    of_series = Alert.objects.unresolved().filter(
-        machine_id=test.machine_id, model_type=test.model_type, alert_type__in=JUDGED_TYPES
+def _won() -> QuerySet[ABTest]:
+    """Return the tests whose new version has won and serves, with alerts of older ones still."""
+    alerts = _ended_by(OuterRef("machine_id"), OuterRef("model_type"), OuterRef("model_b_version"))
+    return ABTest.objects.filter(
+        Exists(alerts.filter(alert_timestamp__lte=OuterRef("decided_at"))),
+        training_run__isnull=False,
+        decision=ABTest.Decision.PROMOTE_B,
+        winner_model=F("model_b"),
+        model_b__is_active=True,
     )
-    of_series.filter(model_version__lt=test.model_b_version).update(
+
+
+def _ended_by(machine: Any, model_type: Any, version: Any) -> QuerySet[Alert]:
+    """Return what earlier versions of a series are alerted for."""
+    return Alert.objects.unresolved().filter(
+        machine_id=machine,
+        model_type=model_type,
+        model_version__lt=version,
+        alert_type__in=JUDGED_TYPES,
+    )
+
+
+def _resolve(test: ABTest, now: datetime) -> list[Alert]:
+    """Resolve what the series' earlier versions were alerted for: the new one is better."""
+    ended = _ended_by(test.machine_id, test.model_type, test.model_b_version)
+    alerts = list(ended.filter(alert_timestamp__lte=test.decided_at))
+    Alert.objects.unresolved().filter(
+        pk__in=[one.pk for one in alerts], model_version__lt=test.model_b_version
+    ).update(
         state=Alert.State.RESOLVED,
         is_resolved=True,
         resolved_at=now,
@@ -77,3 +119,4 @@ def _resolve(test: ABTest, now: datetime) -> None:
         resolution_action="retrained_model",
         resolution_notes=f"Version {test.model_b_version} won the test “{test.test_name}”.",
     )
+    return alerts

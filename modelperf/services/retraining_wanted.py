@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -24,7 +24,8 @@ from modelperf.services.alerts_following import SeriesPlace
 from modelperf.services.alerts_raising import end_alert, raise_alert, series_key
 from modelperf.services.errors import DomainError
 from modelperf.services.policies import Policies, PolicyValues
-from modelperf.services.retraining_guards import Caps, Refusal, Series, Tried
+from modelperf.services.retraining_guards import Caps, Refusal, refusal
+from modelperf.services.retraining_tried import Series, Tried, note_what_has_ended
 from modelperf.services.training_after import ACTOR
 
 log = structlog.get_logger(__name__)
@@ -38,8 +39,9 @@ def trigger(*, now: datetime) -> tuple[list[TrainingRun], list[Refusal]]:
     Only what a check of the whole fleet has looked at counts: what machines have in common is an
     alert of the fleet by then, and trains none of them.
     """
-    policies = Policies.load()
+    note_what_has_ended()
     _end_what_is_over(now)
+    policies = Policies.load()
     alerts = [
         alert
         for alert in _checked_alerts()
@@ -47,12 +49,11 @@ def trigger(*, now: datetime) -> tuple[list[TrainingRun], list[Refusal]]:
     ]
     if not alerts:
         return [], []
-    look = _Look(policies, Tried.read(map(_place, alerts), now), Caps.read(now), now)
-    look.blocked |= _blocked(alerts)
-    look.shared |= _shared(alerts)
-    worst: dict[Series, Alert] = {}
-    for alert in alerts:
-        worst.setdefault(_place(alert), alert)
+    worst, shared = _worst_of_each(alerts)
+    opened = {place: alert.alert_timestamp for place, alert in worst.items()}
+    look = _Look(policies, Tried.read(opened, now), Caps.read(now), _blocked(alerts), now)
+    for alert in shared:
+        look.refuse(alert, Refusal(*_place(alert), "The machine has it in common with others."))
     for alert in worst.values():
         look.at(alert)
     return look.triggered, look.waiting
@@ -65,6 +66,8 @@ def _checked_alerts() -> QuerySet[Alert]:
     found = Alert.objects.unresolved().filter(alert_type__in=JUDGED_TYPES, machine__is_active=True)
     if last is None:
         return found.none()
+    # One window that alone lies far off is nothing to learn from.
+    found = found.exclude(alert_details__contains={"rule": "outlier"})
     return found.filter(alert_timestamp__lte=last).select_related("machine").worst_first()
 
 
@@ -81,12 +84,22 @@ def _blocked(alerts: Collection[Alert]) -> set[Series]:
     return set(found.order_by().values_list("machine_id", "model_type"))
 
 
-def _shared(alerts: Collection[Alert]) -> set[Series]:
-    """Return the series that are members of an unresolved alert of the fleet."""
+def _worst_of_each(alerts: Sequence[Alert]) -> tuple[dict[Series, Alert], list[Alert]]:
+    """Return the worst alert of each series, and those that are about what machines share."""
     members = AlertMember.objects.present().filter(
-        machine_id__in={alert.machine_id for alert in alerts}, alert__is_resolved=False
+        machine_id__in={alert.machine_id for alert in alerts},
+        alert__is_resolved=False,
+        alert__alert_type__in=JUDGED_TYPES,
     )
-    return set(members.order_by().values_list("machine_id", "alert__model_type"))
+    common = set(members.order_by().values_list("machine_id", "alert__model_type"))
+    worst: dict[Series, Alert] = {}
+    shared = []
+    for alert in alerts:
+        if _place(alert) in common and alert.alert_details.get("rule") != OWN_PART:
+            shared.append(alert)
+        else:
+            worst.setdefault(_place(alert), alert)
+    return worst, shared
 
 
 @dataclass(slots=True)
@@ -96,30 +109,42 @@ class _Look:
     policies: Policies
     tried: Tried
     caps: Caps
+    blocked: set[Series]
     now: datetime
-    blocked: set[Series] = field(default_factory=set)
-    shared: set[Series] = field(default_factory=set)
     triggered: list[TrainingRun] = field(default_factory=list)
     waiting: list[Refusal] = field(default_factory=list)
 
     def at(self, alert: Alert) -> None:
-        """Trigger a run for an alert, or note why not."""
+        """Trigger a run for an alert, or note why not; one that cannot be stops no other."""
         policy = self.policies.of(*_place(alert))
-        found = self._refusal(alert, policy) or _try(alert, policy, self.now)
-        if isinstance(found, Refusal):
-            self.waiting.append(found)
-            _note(alert, found, policy, self.now)
-        else:
+        try:
+            with transaction.atomic():
+                found = self._refusal(alert, policy) or _try(alert, policy, self.now)
+        except Exception:  # whatever it is, the other series shall go on
+            log.exception("retraining_not_triggered", alert_id=str(alert.pk))
+            found = Refusal(*_place(alert), "It could not be asked for: the log says why.")
+        if isinstance(found, TrainingRun):
             self.triggered.append(found)
             self.caps.count(alert.model_type)
+            return
+        self.refuse(alert, found)
+        if found.is_exhausted:
+            wanted = _not_helping(alert, found, policy, self.tried.tries[_place(alert)][-1])
+            raise_alert(wanted, SeriesPlace(*_place(alert)), now=self.now)
+
+    def refuse(self, alert: Alert, refused: Refusal) -> None:
+        """Let the alert say why nothing is done."""
+        self.waiting.append(refused)
+        said = alert.auto_action_result or {}
+        if said.get("waits") != refused.reason:
+            result = {**said, "waits": refused.reason}
+            _say(alert, taken=alert.auto_action_taken, result=result)
 
     def _refusal(self, alert: Alert, policy: PolicyValues) -> Refusal | None:
         place = _place(alert)
         if place in self.blocked:
             return Refusal(*place, "Retraining has not helped; a person has to look.")
-        if place in self.shared and alert.alert_details.get("rule") != OWN_PART:
-            return Refusal(*place, "The machine has it in common with others.")
-        found = self.tried.refusal(place, policy, self.now)
+        found = refusal(place, self.tried, policy, self.now)
         full = None if found else self.caps.refusal(alert.model_type, policy)
         return Refusal(*place, full) if full else found
 
@@ -167,28 +192,22 @@ def _data_start(alert: Alert, policy: PolicyValues, data_end: datetime) -> datet
     return max(start, changed) if changed < data_end else start
 
 
-def _note(alert: Alert, refusal: Refusal, policy: PolicyValues, now: datetime) -> None:
-    """Let the alert say why nothing is done; after the last try another one says it for good."""
-    if refusal.is_exhausted:
-        raise_alert(_not_helping(alert, refusal, policy), SeriesPlace(*_place(alert)), now=now)
-    said = alert.auto_action_result or {}
-    if said.get("waits") != refusal.reason:
-        _say(alert, taken=alert.auto_action_taken, result={**said, "waits": refusal.reason})
-
-
 def _say(alert: Alert, *, taken: bool, result: dict[str, Any]) -> None:
     Alert.objects.filter(pk=alert.pk).update(
         auto_action_taken=taken, auto_action_type="retrain", auto_action_result=result
     )
 
 
-def _not_helping(alert: Alert, refusal: Refusal, policy: PolicyValues) -> Wanted:
+def _not_helping(
+    alert: Alert, refused: Refusal, policy: PolicyValues, last_try: TrainingRun
+) -> Wanted:
+    """Return the alert of tries that are used up; after more of them it is another incident."""
     machine = alert.machine.name if alert.machine else ""
     return Wanted(
         condition_key=series_key(*_place(alert), _NOT_HELPING),
         alert_type=_NOT_HELPING,
         severity=Alert.Severity.CRITICAL.value,
-        message=f"{machine} · {alert.model_type}: retraining is not helping. {refusal.reason}"
+        message=f"{machine} · {alert.model_type}: retraining is not helping. {refused.reason}"
         " No more is tried until this is resolved.",
         occurrences=1,
         current=alert.current_metric_value,
@@ -196,7 +215,7 @@ def _not_helping(alert: Alert, refusal: Refusal, policy: PolicyValues) -> Wanted
         baseline=alert.baseline_metric_value,
         details={
             "rule": _NOT_HELPING,
-            "changed_at": alert.alert_timestamp.isoformat(),
+            "changed_at": last_try.created_at.isoformat(),
             "alert": str(alert.pk),
         },
     )

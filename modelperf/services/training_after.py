@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
+import structlog
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
@@ -13,8 +14,10 @@ from modelperf.services import ab_tests, registry
 from modelperf.services.errors import DomainError
 from modelperf.services.policies import policy_of
 
+log = structlog.get_logger(__name__)
+
 ACTOR: Final = "system:retraining"
-_WAITS: Final = "waits_for_test"
+WAITS: Final = "waits_for_test"
 
 
 def follow_up(*, run: TrainingRun, now: datetime) -> None:
@@ -33,14 +36,21 @@ def follow_up(*, run: TrainingRun, now: datetime) -> None:
 
 
 def start_waiting_tests(*, now: datetime) -> list[TrainingRun]:
-    """Start the tests that could not start when their versions were trained."""
+    """Start the tests that could not start when their versions were trained.
+
+    One that cannot be followed up stops no other.
+    """
     started = []
     for run in _waiting().select_related("machine", "model"):
-        with transaction.atomic():
-            run.metadata.pop(_WAITS, None)
-            run.save(update_fields=["metadata"])
-            follow_up(run=run, now=now)
-        started += [] if _WAITS in run.metadata else [run]
+        try:
+            with transaction.atomic():
+                run.metadata.pop(WAITS, None)
+                run.save(update_fields=["metadata"])
+                follow_up(run=run, now=now)
+        except Exception:  # whatever it is, the others shall go on
+            log.exception("training_not_followed_up", run_id=str(run.pk))
+            continue
+        started += [] if WAITS in run.metadata else [run]
     return started
 
 
@@ -54,8 +64,9 @@ def _waiting() -> QuerySet[TrainingRun]:
     return TrainingRun.objects.filter(
         ~Exists(newer),
         training_status=TrainingRun.Status.COMPLETED,
-        metadata__has_key=_WAITS,
+        metadata__has_key=WAITS,
         model__is_active=False,
+        machine__is_active=True,
     )
 
 
@@ -78,7 +89,7 @@ def _test(run: TrainingRun, active: ModelVersion, goes_on: timedelta, now: datet
                 by=ACTOR,
             )
     except DomainError as error:
-        run.metadata = {**run.metadata, _WAITS: error.detail}
+        run.metadata = {**run.metadata, WAITS: error.detail}
         run.save(update_fields=["metadata"])
 
 

@@ -1,0 +1,144 @@
+"""What was tried for some series already, and what became of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Self
+
+from django.db.models import F, Q
+
+from modelperf.models import ABTest, Alert, ModelActivation, TrainingRun
+
+Series = tuple[uuid.UUID, str]
+
+MEMORY: Final = timedelta(days=30)  # so long at least does a try count that did not help
+_ENDED_AT: Final = "condition_ended_at"
+_HELPED: Final = "retrained_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """The runs of some series that matter for what is done next, and what came of their versions.
+
+    `opened` says when the alert of each series opened. `tries` are the runs asked for by alerts
+    that have not helped, oldest first, from as long ago as that or as `MEMORY`. `last` is the
+    newest finished run, whoever asked for it, and `last_version` the newest that brought a version;
+    `activations` are the newest ones, `tests` those of the runs' versions.
+    """
+
+    opened: Mapping[Series, datetime]
+    unfinished: frozenset[Series]
+    tries: Mapping[Series, Sequence[TrainingRun]]
+    last: Mapping[Series, TrainingRun]
+    last_version: Mapping[Series, TrainingRun]
+    tests: Mapping[uuid.UUID | None, ABTest]
+    activations: Mapping[Series, ModelActivation]
+
+    @classmethod
+    def read(cls, opened: Mapping[Series, datetime], now: datetime) -> Self:
+        """Read what was tried for series with an alert, by the time it opened."""
+        machines = {machine_id for machine_id, _ in opened}
+        of_machines = TrainingRun.objects.filter(machine_id__in=machines)
+        unfinished = of_machines.unfinished().values_list("machine_id", "model_type")
+        runs = _finished(machines, opened, now)
+        began = _began(machines)
+        tries: dict[Series, list[TrainingRun]] = defaultdict(list)
+        for run in runs:
+            place = run.machine_id, run.model_type
+            is_try = run.trigger_type in _BY_ALERTS
+            if is_try and not (place in began and run.created_at <= began[place]):
+                tries[place].append(run)
+        found = ABTest.objects.filter(training_run__in=runs).order_by("created_at")
+        return cls(
+            opened=opened,
+            unfinished=frozenset(unfinished),
+            tries=tries,
+            last={(run.machine_id, run.model_type): run for run in runs},
+            last_version={(run.machine_id, run.model_type): run for run in runs if run.model},
+            tests={test.training_run_id: test for test in found},
+            activations=_newest_activations(machines),
+        )
+
+
+_BY_ALERTS: Final = (
+    TrainingRun.Trigger.DRIFT_DETECTED,
+    TrainingRun.Trigger.PERFORMANCE_DEGRADATION,
+)
+
+
+def note_what_has_ended() -> int:
+    """Keep with the runs that alerts asked for when their condition ended by a new version.
+
+    An alert that opens again no longer knows that it was resolved.
+    """
+    ended = TrainingRun.objects.filter(
+        trigger_type__in=_BY_ALERTS,
+        alert__resolution_action=_HELPED,
+        alert__resolved_at__gte=F("created_at"),
+    ).exclude(metadata__has_key=_ENDED_AT)
+    runs = list(ended.exclude(training_status__in=TrainingRun.UNFINISHED).select_related("alert"))
+    for run in runs:
+        assert run.alert is not None  # noqa: S101 -- it was resolved
+        assert run.alert.resolved_at is not None  # noqa: S101 -- the database sees to it
+        run.metadata = {**run.metadata, _ENDED_AT: run.alert.resolved_at.isoformat()}
+    return TrainingRun.objects.bulk_update(runs, ["metadata"])
+
+
+def _finished(
+    machines: Collection[uuid.UUID], opened: Mapping[Series, datetime], now: datetime
+) -> list[TrainingRun]:
+    """Return the finished runs since each alert opened, or within `MEMORY`, oldest first."""
+    since = {place: min(at, now - MEMORY) for place, at in opened.items()}
+    if not since:
+        return []
+    found = (
+        TrainingRun.objects.filter(machine_id__in=machines, created_at__gte=min(since.values()))
+        .exclude(training_status__in=TrainingRun.UNFINISHED)
+        .select_related("model")
+        .defer("training_log", "error_traceback")
+        .order_by("created_at", "id")
+    )
+    return [
+        run
+        for run in found
+        if (at := since.get((run.machine_id, run.model_type))) and run.created_at >= at
+    ]
+
+
+def _began(machines: Collection[uuid.UUID]) -> dict[Series, datetime]:
+    """Return from when on tries count: a run's version that helped, or a person, ends a count."""
+    promoted = ModelActivation.objects.filter(
+        machine_id__in=machines, kind=ModelActivation.Kind.PROMOTED
+    )
+    ended = Alert.objects.filter(machine_id__in=machines, is_resolved=True).filter(
+        Q(alert_type=Alert.Type.RETRAINING_NOT_HELPING) & ~Q(resolved_by="system")
+        | Q(resolution_action=_HELPED)
+    )
+    noted = TrainingRun.objects.filter(machine_id__in=machines, metadata__has_key=_ENDED_AT)
+    began: dict[Series, datetime] = {}
+    for machine_id, model_type, moment in (
+        *promoted.order_by().values_list("machine_id", "model_type", "activated_at"),
+        *ended.order_by().values_list("machine_id", "model_type", "resolved_at"),
+        *(
+            (machine_id, model_type, datetime.fromisoformat(at))
+            for machine_id, model_type, at in noted.order_by().values_list(
+                "machine_id", "model_type", f"metadata__{_ENDED_AT}"
+            )
+        ),
+    ):
+        if machine_id and moment:
+            place = machine_id, model_type
+            began[place] = max(moment, began.get(place, moment))
+    return began
+
+
+def _newest_activations(machines: Collection[uuid.UUID]) -> dict[Series, ModelActivation]:
+    found = ModelActivation.objects.filter(machine_id__in=machines)
+    newest = found.order_by("machine_id", "model_type", "-activated_at", "-id")
+    return {
+        (one.machine_id, one.model_type): one for one in newest.distinct("machine_id", "model_type")
+    }
