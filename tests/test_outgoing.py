@@ -310,6 +310,7 @@ def test_content_is_read_up_to_the_limit(site: Site) -> None:
         (b"", "no HTTP"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "no HTTP"),
         (b"HTTP/1.1 OK\r\n\r\n", "no HTTP"),
+        (b"x" * 5000 + b"\r\n\r\n", "no HTTP"),
         (b"HTTP/1.1 200 OK\r\nbroken\r\n\r\n", "no HTTP"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000, "no HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", "ends too early"),
@@ -322,6 +323,11 @@ def test_a_broken_answer_is_told_shortly(site: Site, content: bytes, says: str) 
         send("GET", site.url, limits=limits())
     assert len(str(error.value)) < 400
     assert str(error.value).isprintable()
+
+
+def test_a_reason_is_kept_short_and_printable(site: Site) -> None:
+    site.answer = sites.raw(b"HTTP/1.1 404 No\tplace" + b"!" * 5000 + b"\r\n\r\n")
+    assert send("GET", site.url, limits=limits()).reason == "Noplace" + "!" * 193
 
 
 def test_nobody_listening_is_told() -> None:
