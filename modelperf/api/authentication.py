@@ -9,17 +9,19 @@ from typing import Any, ClassVar, Final
 
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from modelperf.api.throttling import count_failed_key
-from modelperf.models import ApiKey
+from modelperf.models import ApiKey, TrainingRun
 from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.services.database import execute, repeated
+from modelperf.services.training_callbacks import is_token_of
 
 READ, WRITE, TRAIN, TRIAGE, ADMIN = ApiKey.Scope.values
 KEYWORD: Final = "Api-Key"
+BEARER: Final = "Bearer"
 # Anything else cannot be a key and is refused without asking the database.
 _KEY_FORM: Final = re.compile(r"[A-Za-z0-9]{8}\.[A-Za-z0-9]{32}", re.ASCII)
 _FIND_KEY: Final = """
@@ -99,6 +101,37 @@ def _access(text: str) -> Access | None:
     # A key stays limited when its machines are deleted: it then sees none.
     named = frozenset(machine_ids) if is_limited or machine_ids else None
     return Access(actor=f"key:{name}", scopes=frozenset(scopes), machine_ids=named)
+
+
+class RunTokenAuthentication(BaseAuthentication):
+    """`Authorization: Bearer <token>` at the addresses of the one run that the token is of.
+
+    Only the calls by which others report about a run ask for it. Nothing is looked up: the token
+    follows from the run's id, so that of another run is told apart in constant time.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Program, Access] | None:
+        """Return whoever trains the run, None where no token is given."""
+        keyword, _, token = request.headers.get("Authorization", "").partition(" ")
+        if keyword.lower() != BEARER.lower():
+            return None
+        run_id = _uuid(request.parser_context["kwargs"].get("id", ""))
+        if run_id is None or not is_token_of(token.strip(), TrainingRun(pk=run_id)):
+            count_failed_key(request._request)  # noqa: SLF001 -- REST framework's own name
+            raise PermissionDenied("This is not the token of this training run.")
+        access = Access(actor=f"run:{run_id}", scopes=frozenset((TRAIN,)))
+        return Program(access.actor), access
+
+    def authenticate_header(self, request: Request) -> str:
+        """Return the challenge of a 401."""
+        return BEARER
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 class HasScope(BasePermission):

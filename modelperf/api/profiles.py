@@ -23,6 +23,7 @@ from modelperf.services import profiles, profiles_arrow, profiles_csv
 from modelperf.services.errors import FieldError
 from modelperf.services.profiles import Recorded
 from modelperf.services.profiles_columns import Column, Counts, DataError, of_json
+from modelperf.services.profiles_references import Counted, names_in
 
 CSV: Final = "text/csv"
 ARROW: Final = {
@@ -37,15 +38,6 @@ Role = Literal["feature", "prediction", "target"]
 FeatureName = Annotated[str, Meta(min_length=1, max_length=200)]
 Value = int | float | str | bool | None
 Names = Annotated[str | list[str], Meta(description="Separated by commas, or an array in JSON.")]
-Count = Annotated[int, Meta(ge=0, le=2**40)]
-
-
-class Counted(Struct, forbid_unknown_fields=True):
-    """Values of a column, and how often each occurs."""
-
-    values: Annotated[list[int | float | str | bool], Meta(max_length=2048)]
-    counts: Annotated[list[Count], Meta(max_length=2048)]
-    missing: Count = 0
 
 
 class Recording(Struct):
@@ -246,7 +238,7 @@ class Profiles(Endpoint):
         if given.merge or given.part is not None:
             name = "merge" if given.merge else "part"
             raise self.refused(name, "A reference is replaced as a whole, not merged.")
-        predictions, targets = _names(given.predictions), _names(given.targets)
+        predictions, targets = names_in(given.predictions), names_in(given.targets)
         if twice := sorted(set(predictions) & set(targets)):
             raise self.refused("targets", f"{twice[0]} is a prediction or a target, not both.")
         if (given.window_start is None) != (given.window_end is None):
@@ -258,7 +250,7 @@ class Profiles(Endpoint):
             model=model,
             columns=columns,
             roles=roles,
-            categorical=_names(given.categorical),
+            categorical=names_in(given.categorical),
             window=(start, end) if start is not None and end is not None else None,
             by=self.actor,
         )
@@ -296,14 +288,14 @@ class Profiles(Endpoint):
         if given.names:
             raise self.refused("names", "names chooses columns of CSV, Parquet and Arrow bodies.")
         if given.counts:
-            return {name: _counts(name, one) for name, one in given.counts.items()}
+            return {name: one.read(name) for name, one in given.counts.items()}
         if len({len(values) for values in given.columns.values()}) > 1:
             raise self.refused("columns", "The columns of a window have the same length.")
         return {name: of_json(name, values) for name, values in given.columns.items()}
 
     def _read(self, form: str, given: Recording) -> dict[str, Column | Counts]:
         body = self.request._request.body  # noqa: SLF001 -- REST framework's own name
-        wanted = _names(given.names)
+        wanted = names_in(given.names)
         if form == CSV:
             return dict(_of_csv(body, wanted))
         if not profiles_arrow.IS_INSTALLED:
@@ -312,22 +304,6 @@ class Profiles(Endpoint):
 
 
 _FIELDS: Final = RecordedFeature.__struct_fields__
-
-
-def _names(given: str | list[str]) -> list[str]:
-    if isinstance(given, str):
-        return [name.strip() for name in given.split(",") if name.strip()]
-    return given
-
-
-def _counts(name: str, counted: Counted) -> Counts:
-    if len(counted.values) != len(counted.counts):
-        raise DataError(f"{name} has as many counts as values.")
-    kinds = {str if isinstance(value, str) else type(value) for value in counted.values}
-    values = [str(one).lower() if isinstance(one, bool) else one for one in counted.values]
-    if len(set(values)) < len(values) or (str in kinds and len(kinds) > 1):
-        raise DataError(f"{name} names a value twice, or both text and numbers.")
-    return Counts(dict(zip(values, counted.counts, strict=True)), counted.missing)
 
 
 def _of_csv(body: bytes, wanted: list[str]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 from django.db import transaction
+from django.db.models import Q
 from django_filters import Filter, FilterSet
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -15,14 +16,16 @@ from modelperf.api.base import Answer, Endpoint, Rows, call, rows
 from modelperf.api.cursors import BY_ID, Order, Page
 from modelperf.api.filters import Filters, SeriesFilters, Text
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Name, Time
-from modelperf.models import Machine, ModelVersion
+from modelperf.models import Machine, ModelActivation, ModelVersion
 from modelperf.services import registry
 
 Kind = Annotated[str, Meta(max_length=100)]
 Location = Annotated[str, Meta(max_length=200)]
 Interval = Annotated[int, Meta(ge=1, le=2**31 - 1, description="Seconds between two samples.")]
+Reason = Annotated[str, Meta(max_length=2000)]
 Version = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 BY_NAME: Final = Order(("name", "id"), (str, uuid.UUID))
+MOST_ACTIVATIONS: Final = 100
 
 
 class MachineName(Struct):
@@ -142,9 +145,27 @@ class ModelAnswer(Struct):
     created_at: Instant
 
 
-class ModelDetail(ModelAnswer):
-    """A model version. `artefact` is there only for callers who may train."""
+class ActivationAnswer(Struct):
+    """When a version came to serve its series, in place of which, by whom, and why."""
 
+    model_id: uuid.UUID
+    model_version: int
+    previous_id: uuid.UUID | None
+    previous_version: int | None
+    kind: Literal["activated", "promoted", "rolled_back"]
+    reason: str
+    activated_by: str
+    activated_at: Instant
+
+
+class ModelDetail(ModelAnswer, kw_only=True):
+    """A model version. `artefact` is there only for callers who may train.
+
+    `activations` are those by which it came to serve, and by which another took its place: the
+    newest hundred, newest first.
+    """
+
+    activations: list[ActivationAnswer]
     artefact: dict[str, Any] | UnsetType | None = UNSET
 
 
@@ -180,6 +201,20 @@ class NewModel(Struct):
     metadata: dict[str, Any] = {}
 
 
+class Activation(Struct):
+    """Why a version is to serve; the reason is kept with its activation."""
+
+    reason: Reason = ""
+
+
+class Rollback(Struct):
+    """The series to go back in, and why."""
+
+    machine_id: uuid.UUID
+    model_type: ModelType
+    reason: Annotated[Reason, Meta(min_length=1)]
+
+
 class Models(Endpoint):
     """Versions of models within their series."""
 
@@ -204,12 +239,38 @@ class Models(Endpoint):
     @call(answers=ModelDetail, problems=(404,))
     def retrieve(self, id: uuid.UUID) -> ModelDetail:
         """Tell about a version; its artefact only to who may train, since it is the model."""
-        detail = msgspec.convert(self.model(id), ModelDetail, from_attributes=True)
-        if not self.access.allows(TRAIN):
-            detail.artefact = UNSET
-        return detail
+        model = self.model(id)
+        told = msgspec.convert(model, ModelAnswer, from_attributes=True)
+        return ModelDetail(
+            **msgspec.structs.asdict(told),
+            activations=_activations(model),
+            artefact=model.artefact if self.access.allows(TRAIN) else UNSET,
+        )
 
-    @call(answers=ModelAnswer, scope=WRITE, problems=(404, 409))
-    def activate(self, id: uuid.UUID) -> ModelVersion:
+    @call(takes=Activation, answers=ModelAnswer, scope=WRITE, style="body", problems=(404, 409))
+    def activate(self, given: Activation, id: uuid.UUID) -> ModelVersion:
         """Let a version serve its series in place of the one that did."""
-        return registry.activate_model(model=self.model(id), by=self.actor)
+        return registry.activate_model(model=self.model(id), reason=given.reason, by=self.actor)
+
+
+def _activations(model: ModelVersion) -> list[ActivationAnswer]:
+    concerned = ModelActivation.objects.filter(Q(model=model) | Q(previous=model))
+    newest = concerned.order_by("-activated_at", "-id")[:MOST_ACTIVATIONS]
+    return msgspec.convert(list(newest), list[ActivationAnswer], from_attributes=True)
+
+
+class ModelSeries(Endpoint):
+    """The series of models: a machine and a model type."""
+
+    @call(takes=Rollback, answers=ModelAnswer, scope=WRITE, style="body", problems=(404, 409))
+    def rollback(self, given: Rollback) -> ModelVersion:
+        """Let the version serve again that served before, and answer it.
+
+        Again goes back further. 409 where no version is known to have served before.
+        """
+        return registry.rollback(
+            machine=self.machine(given.machine_id),
+            model_type=given.model_type,
+            reason=given.reason,
+            by=self.actor,
+        )

@@ -10,7 +10,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
 from msgspec import Struct
 
-from modelperf.api.authentication import ApiKeyAuthentication
+from modelperf.api.authentication import ApiKeyAuthentication, RunTokenAuthentication
 from modelperf.api.base import Call
 from modelperf.api.parameters import parameters
 from modelperf.api.parsers import JSON, NDJSON
@@ -110,13 +110,19 @@ class CallSchema(AutoSchema):
         if call.takes is None or call.style == "query" or self.method == "GET":
             return None
         if call.style == "body":
-            return {"required": True, "content": {JSON: {"schema": self._form(call.takes)}}}
+            return {"required": self._needs_body(), "content": self._content(call.takes)}
         form = dict(_schemas(call.takes)[1][call.takes.__name__])
         needed = ", ".join(form.pop("required", []))
         text = f"Needed here or in the query string: {needed}. Where both give one they agree."
         others = {media: {"schema": _BYTES} for media in call.forms}
         content = {JSON: {"schema": form}, **others}
         return {"required": False, "description": text, "content": content}
+
+    def _needs_body(self) -> bool:
+        """Whether nothing at all is too little: what is put or changed is said, even if empty."""
+        takes = self.call.takes
+        is_given = any(one.is_required for one in parameters(takes).values()) if takes else False
+        return self.method != "POST" or is_given
 
     def _responses(self) -> dict[str, Any]:
         call = self.call
@@ -223,3 +229,15 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
         """Return the scheme."""
         text = "The word Api-Key, a blank and the key."
         return {"type": "apiKey", "in": "header", "name": "Authorization", "description": text}
+
+
+class RunTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """The token of a training run in the OpenAPI document."""
+
+    target_class = RunTokenAuthentication
+    name = "runToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        """Return the scheme."""
+        text = "The token that came with the request to train: it serves for this run alone."
+        return {"type": "http", "scheme": "bearer", "description": text}

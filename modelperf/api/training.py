@@ -5,19 +5,21 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 from django_filters import Filter
 from msgspec import Meta, Struct
 
 from modelperf.api.authentication import TRAIN
 from modelperf.api.base import Answer, Endpoint, call
 from modelperf.api.cursors import BY_ID, Page
-from modelperf.api.filters import Filters, SeriesFilters
+from modelperf.api.filters import Filters, SeriesFilters, Text
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType
 from modelperf.models import TrainingRun
-from modelperf.services import training
+from modelperf.services import training, training_after
 from modelperf.services.training import Triggered
 
 Trigger = Literal["manual", "scheduled", "drift_detected", "performance_degradation"]
+Kind = Annotated[str, Meta(max_length=50)]
 Status = Literal["pending", "running", "completed", "failed", "cancelled"]
 
 
@@ -66,20 +68,35 @@ class RunAnswer(Struct):
     trigger_type: Trigger
     triggered_by: str
     reason: str
+    trainer: str
+    attempt: int
+    progress_percent: float | None
+    progress_message: str
+    heartbeat_at: Instant | None
+    retry_at: Instant | None
+    alert_id: uuid.UUID | None
     metadata: dict[str, Any]
     created_at: Instant
 
 
 class RunDetail(RunAnswer):
-    """One training run with the trace of its failure."""
+    """One training run, when it ends by the series' own past, and what it started.
 
-    error_traceback: str
+    `error_traceback` and `training_log` are null for callers who may not train.
+    """
+
+    estimated_completion: Instant | None
+    ab_test_id: uuid.UUID | None
+    error_traceback: str | None
+    training_log: str | None
 
 
 class RunFilters(SeriesFilters):
-    """By series and by status."""
+    """By series and status, by what asked for it, and by what trains."""
 
     training_status = Filter()
+    trigger_type = Filter()
+    trainer = Text()
 
 
 class RunQuery(Struct):
@@ -89,6 +106,8 @@ class RunQuery(Struct):
     machine_id: uuid.UUID | None = None
     model_type: ModelType | None = None
     training_status: Status | None = None
+    trigger_type: Trigger | None = None
+    trainer: Kind | None = None
     cursor: Cursor | None = None
     limit: Limit = 100
 
@@ -120,14 +139,31 @@ class Training(Endpoint):
         return self.page(found, RunAnswer, order=BY_ID, given=given)
 
     @call(answers=RunDetail, problems=(404,))
-    def retrieve(self, id: uuid.UUID) -> TrainingRun:
+    def retrieve(self, id: uuid.UUID) -> RunDetail:
         """Tell about a run."""
-        return self._run(id)
+        return self._told(self._run(id))
 
     @call(answers=RunDetail, scope=TRAIN, problems=(404, 409))
-    def cancel(self, id: uuid.UUID) -> TrainingRun:
+    def cancel(self, id: uuid.UUID) -> RunDetail:
         """Give up an unfinished run."""
-        return training.cancel(run=self._run(id), by=self.actor)
+        return self._told(training.cancel(run=self._run(id), by=self.actor))
+
+    def _told(self, run: TrainingRun) -> RunDetail:
+        told = msgspec.convert(run, RunAnswer, from_attributes=True)
+        test, sees_all = training_after.test_of(run), self._sees_all()
+        return RunDetail(
+            **msgspec.structs.asdict(told),
+            estimated_completion=training.estimated_completion(run),
+            ab_test_id=test.pk if test else None,
+            error_traceback=run.error_traceback if sees_all else None,
+            training_log=run.training_log if sees_all else None,
+        )
+
+    def _sees_all(self) -> bool:
+        """Whether the caller may see what a trainer put out: who may train, or change runs."""
+        user = self.access.user
+        may_change = user is not None and user.has_perm("modelperf.change_trainingrun")
+        return may_change or self.access.allows(TRAIN)
 
     def _run(self, id: uuid.UUID) -> TrainingRun:
         found = TrainingRun.objects.within(self.access.machine_ids)

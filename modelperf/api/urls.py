@@ -15,8 +15,9 @@ from modelperf.api.metrics import Metrics
 from modelperf.api.policies import Policies
 from modelperf.api.problems import not_found
 from modelperf.api.profiles import Profiles
-from modelperf.api.registry import Machines, Models
+from modelperf.api.registry import Machines, Models, ModelSeries
 from modelperf.api.training import Training
+from modelperf.api.training_reports import TrainingReports
 
 contract = [
     path("metrics/record", Metrics.as_view({"post": "record"})),
@@ -33,6 +34,7 @@ registry = [
     path("models", Models.as_view({"get": "browse", "post": "create"})),
     path("models/<str:id>", Models.as_view({"get": "retrieve"})),
     path("models/<str:id>/activate", Models.as_view({"post": "activate"})),
+    path("series/rollback", ModelSeries.as_view({"post": "rollback"})),
 ]
 metrics = [
     path("metrics", Metrics.as_view({"get": "browse"})),
@@ -56,6 +58,10 @@ training = [
     path("training", Training.as_view({"get": "browse"})),
     path("training/<str:id>", Training.as_view({"get": "retrieve"})),
     path("training/<str:id>/cancel", Training.as_view({"post": "cancel"})),
+    path("training/<str:id>/start", TrainingReports.as_view({"post": "start"})),
+    path("training/<str:id>/progress", TrainingReports.as_view({"post": "progress"})),
+    path("training/<str:id>/complete", TrainingReports.as_view({"post": "complete"})),
+    path("training/<str:id>/fail", TrainingReports.as_view({"post": "fail"})),
 ]
 ab_tests = [
     path("ab-test", ABTests.as_view({"get": "browse"})),

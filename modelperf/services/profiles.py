@@ -53,6 +53,7 @@ __all__ = [
     "record_reference",
     "record_references",
     "record_window",
+    "references_of",
 ]
 
 log = structlog.get_logger(__name__)
@@ -95,14 +96,30 @@ def record_reference(
     InvalidError
         A column cannot be a reference, or is named and not there.
     """
+    references = references_of(columns=columns, roles=roles, categorical=categorical)
+    return record_references(model=model, references=references, roles=roles, window=window, by=by)
+
+
+def references_of(
+    *,
+    columns: Mapping[str, Column | Counts],
+    roles: Mapping[str, str],
+    categorical: Collection[str] = (),
+) -> dict[str, Reference]:
+    """Make references of columns, to be stored later.
+
+    Raises
+    ------
+    InvalidError
+        A column cannot be a reference, or is named and not there.
+    """
     if unknown := sorted((set(roles) | set(categorical)) - set(columns)):
         raise InvalidError.field(unknown[0], f"There is no column {unknown[0]}.", type="missing")
 
     def made(name: str, column: Column | Counts) -> Reference:
         return _reference(name, column, is_categorical=name in categorical)
 
-    references = _each(columns, made)
-    return record_references(model=model, references=references, roles=roles, window=window, by=by)
+    return _each(columns, made)
 
 
 def _reference(name: str, column: Column | Counts, *, is_categorical: bool) -> Reference:

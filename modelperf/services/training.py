@@ -80,7 +80,7 @@ def trigger(
         trigger_type=trigger_type,
         reason=reason,
         training_job_id=run.id,
-        estimated_completion=_estimated_completion(run),
+        estimated_completion=estimated_completion(run),
     )
 
 
@@ -189,8 +189,10 @@ def _busy(run: TrainingRun) -> Triggered:
     )
 
 
-def _estimated_completion(run: TrainingRun) -> datetime | None:
-    """Go by the median duration of the series' latest completed runs."""
+def estimated_completion(run: TrainingRun) -> datetime | None:
+    """Tell when an unfinished run ends, by the median of the series' latest completed ones."""
+    if run.training_status not in TrainingRun.UNFINISHED:
+        return None
     past = TrainingRun.objects.of_series(machine_id=run.machine_id, model_type=run.model_type)
     durations = list(
         past.filter(training_status=TrainingRun.Status.COMPLETED)

@@ -35,7 +35,7 @@ def addresses(patterns: list[Any] | None = None, before: str = "/") -> list[str]
 
 
 def test_addresses_are_all_there() -> None:
-    assert len(addresses()) == 48
+    assert len(addresses()) == 53
 
 
 @pytest.mark.parametrize("address", [one for one in addresses() if one != "/api/docs"])
@@ -100,11 +100,16 @@ NEEDED = [
     ("PATCH", f"machines/{NOWHERE}", "write"),
     ("POST", "models", "write"),
     ("POST", f"models/{NOWHERE}/activate", "write"),
+    ("POST", "series/rollback", "write"),
     ("POST", "ab-test/start", "write"),
     ("POST", f"ab-test/{NOWHERE}/cancel", "write"),
     ("POST", f"ab-test/{NOWHERE}/decision", "write"),
     ("POST", "retrain/trigger", "train"),
     ("POST", f"training/{NOWHERE}/cancel", "train"),
+    ("POST", f"training/{NOWHERE}/start", "train"),
+    ("POST", f"training/{NOWHERE}/progress", "train"),
+    ("POST", f"training/{NOWHERE}/complete", "train"),
+    ("POST", f"training/{NOWHERE}/fail", "train"),
     ("POST", f"alerts/{NOWHERE}/acknowledge", "triage"),
     ("POST", f"alerts/{NOWHERE}/resolve", "triage"),
     ("POST", f"alerts/{NOWHERE}/reopen", "triage"),
@@ -184,7 +189,11 @@ def test_a_limited_key_finds_nothing_of_other_machines(limited: tuple[APIClient,
         ("get", "metrics/trend", series_of(model)),
         ("post", "drift/check", subject(model)),
         ("post", "retrain/trigger", series_of(model) | {"reason": "r"}),
+        ("post", "series/rollback", series_of(model) | {"reason": "r"}),
         ("get", f"training/{run.pk}", None),
+        ("post", f"training/{run.pk}/start", None),
+        ("post", f"training/{run.pk}/progress", {"percent": 1}),
+        ("post", f"training/{run.pk}/fail", {"message": "m"}),
         ("post", f"training/{run.pk}/cancel", None),
         ("post", "ab-test/start", series_of(model) | arms | {"test_name": "t"}),
         ("get", f"ab-test/{test.pk}", None),

@@ -44,6 +44,8 @@ OTHERS = {
     "state": "snoozed",
     "test_status": "planned",
     "training_status": "failed",
+    "trigger_type": "scheduled",
+    "trainer": "another",
     "status": "degraded",
     "check_run_id": NOWHERE,
     "feature": "another",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from modelperf.models import Machine, ModelVersion
+from modelperf.models import Machine, ModelVersion, Series
 from modelperf.services import registry
 from tests import factories
 from tests.api.calls import NOWHERE, ROOT, places, problem, series_of
@@ -200,6 +200,69 @@ def test_activation_leaves_one_version_active(api: APIClient) -> None:
     assert (answer["id"], answer["is_active"]) == (str(second.pk), True)
     assert [model.pk for model in ModelVersion.objects.active()] == [second.pk]
     problem(api.post(f"{ROOT}/models/{NOWHERE}/activate"), 404)
+
+
+def test_an_activation_is_kept_with_its_reason(api: APIClient) -> None:
+    first = factories.ModelVersionFactory(is_active=True)
+    second = factories.ModelVersionFactory(machine=first.machine)
+    address = f"{ROOT}/models/{second.pk}"
+    api.post(f"{address}/activate", {"reason": "it knows the new boiler"})
+    (kept,) = api.get(address).json()["activations"]
+    assert kept.pop("activated_at").endswith("Z")
+    assert kept == {
+        "model_id": str(second.pk),
+        "model_version": second.model_version,
+        "previous_id": str(first.pk),
+        "previous_version": first.model_version,
+        "kind": "activated",
+        "reason": "it knows the new boiler",
+        "activated_by": "key:tests",
+    }
+    assert places(api.post(f"{address}/activate", {"reason": "x" * 2001})) == [["body", "reason"]]
+    assert places(api.post(f"{address}/activate?reason=x")) == [["query", "reason"]]
+
+
+def test_a_series_is_rolled_back_to_the_version_that_served_before(api: APIClient) -> None:
+    first = factories.ModelVersionFactory()
+    second, third = factories.ModelVersionFactory.create_batch(2, machine=first.machine)
+    for model in (first, second, third):
+        api.post(f"{ROOT}/models/{model.pk}/activate")
+    given = series_of(first) | {"reason": "the new one counts holidays twice"}
+    for expected in (second, first):
+        answer = api.post(f"{ROOT}/series/rollback", given).json()
+        assert (answer["id"], answer["is_active"]) == (str(expected.pk), True)
+        assert ModelVersion.objects.active().get() == expected
+    assert "served before" in problem(api.post(f"{ROOT}/series/rollback", given), 409)["detail"]
+    assert ModelVersion.objects.active().get() == first
+    newest, oldest = (
+        api.get(f"{ROOT}/models/{first.pk}").json()["activations"][n] for n in (0, -1)
+    )
+    assert (newest["kind"], newest["previous_id"]) == ("rolled_back", str(second.pk))
+    assert (newest["reason"], newest["activated_by"]) == (given["reason"], "key:tests")
+    assert (oldest["kind"], oldest["previous_id"]) == ("activated", None)
+
+
+@pytest.mark.parametrize("missing", ["machine_id", "model_type", "reason"])
+def test_a_rollback_names_its_series_and_says_why(api: APIClient, missing: str) -> None:
+    given = series_of(factories.ModelVersionFactory(is_active=True)) | {"reason": "r"}
+    response = api.post(f"{ROOT}/series/rollback", given | {missing: ""})
+    assert places(response) == [["body", missing]]
+    del given[missing]
+    assert places(api.post(f"{ROOT}/series/rollback", given)) == [["body", missing]]
+
+
+def test_a_rollback_of_what_is_not_there_is_refused(api: APIClient) -> None:
+    model = factories.ModelVersionFactory(is_active=True)
+    given = series_of(model) | {"reason": "r"}
+    problem(api.post(f"{ROOT}/series/rollback", given | {"machine_id": NOWHERE}), 404)
+    problem(api.post(f"{ROOT}/series/rollback", given | {"model_type": "another"}), 409)
+    assert places(api.post(f"{ROOT}/series/rollback", given | {"reason": " "})) == [
+        ["body", "reason"]
+    ]
+    problem(api.post(f"{ROOT}/series/rollback", given), 409)
+    assert not Series.objects.filter(model_type="another").exists()
+    registry.retire_machine(machine=model.machine, by="user:tests")
+    assert "retired" in problem(api.post(f"{ROOT}/series/rollback", given), 409)["detail"]
 
 
 def test_models_are_filtered(api: APIClient) -> None:

@@ -1,0 +1,200 @@
+"""Reports of those who train elsewhere: a run has begun, goes on, has brought a model, or failed.
+
+The first report takes the run over: whatever a worker of ours still does about it (a request that
+timed out although it was received, a retry that waits) is fenced off from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from datetime import datetime, timedelta
+from math import isfinite
+from typing import Any, Final
+
+import msgspec
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from modelperf.models import TrainingRun
+from modelperf.services import training_failures, training_work
+from modelperf.services.errors import ConflictError, InvalidError
+from modelperf.services.metrics_rows import METRIC_NAME, is_metric_name
+from modelperf.services.policies import policy_of
+from modelperf.services.registry_checks import check_text
+from modelperf.trainers import EXTERNAL, TrainedModel, TrainingError, find
+
+log = structlog.get_logger(__name__)
+
+ELSEWHERE: Final = (EXTERNAL, "webhook")
+PATIENCE_SECONDS: Final = 86_400.0  # for the next report, where the policy no longer says
+MESSAGE_CHARACTERS: Final = 500
+_DIGEST: Final = "report_sha256"
+_FIELDS_OF_LIFE: Final = (
+    "training_status",
+    "training_start",
+    "attempt",
+    "trainer",
+    "lease_id",
+    "leased_until",
+    "heartbeat_at",
+    "retry_at",
+    "progress_percent",
+    "progress_message",
+    "metadata",
+)
+
+
+@transaction.atomic
+def started(*, run: TrainingRun, by: str) -> TrainingRun:
+    """Note that somebody has begun to train a run; again it is only a sign of life."""
+    locked = _unfinished(run)
+    _take_over(locked, by)
+    locked.save(update_fields=_FIELDS_OF_LIFE)
+    return locked
+
+
+@transaction.atomic
+def progressed(
+    *, run: TrainingRun, percent: float | None = None, message: str = "", by: str
+) -> TrainingRun:
+    """Note how far a run is, which is a sign of life too; it has begun at the latest now."""
+    if percent is not None and not (isfinite(percent) and 0 <= percent <= 100):
+        raise InvalidError.field("percent", "percent lies between 0 and 100.")
+    check_text(message=message)
+    locked = _unfinished(run)
+    _take_over(locked, by)
+    locked.progress_percent = percent
+    locked.progress_message = message[:MESSAGE_CHARACTERS]
+    locked.save(update_fields=_FIELDS_OF_LIFE)
+    return locked
+
+
+@transaction.atomic
+def completed(
+    *, run: TrainingRun, trained: TrainedModel, model_id: uuid.UUID | None = None, by: str
+) -> TrainingRun:
+    """Register what was trained and end the run; the same again answers the same.
+
+    Where nobody reported that it had begun its duration stays unknown.
+
+    Raises
+    ------
+    ConflictError
+        The run has ended otherwise, or is not trained elsewhere.
+    InvalidError
+        What was trained cannot be stored; the run goes on.
+    """
+    _refuse_unmeasured(trained)
+    digest = _digest(trained, model_id)
+    locked = _locked(run)
+    if locked.metadata.get(_DIGEST) == digest:
+        return locked
+    _refuse_ended(locked)
+    locked.metadata = {**locked.metadata, _DIGEST: digest}
+    training_work.complete(run=locked, trained=trained, by=by, model_id=model_id)
+    return locked
+
+
+@transaction.atomic
+def failed(
+    *, run: TrainingRun, message: str, trace: str = "", put_out: str = "", by: str
+) -> TrainingRun:
+    """End a run that came to nothing, saying why; the same again answers the same."""
+    if not message.strip():
+        raise InvalidError.field("message", "Say why: the message is kept with the run.")
+    check_text(message=message, traceback=trace, log=put_out)
+    trace = trace[-training_failures.LOG_CHARACTERS :]
+    locked = _locked(run)
+    has_failed = locked.training_status == TrainingRun.Status.FAILED
+    if has_failed and (locked.error_message, locked.error_traceback) == (message, trace):
+        return locked
+    _refuse_ended(locked)
+    training_failures.fail(locked, message, trace=trace, put_out=put_out)
+    log.info("training_failure_reported", run_id=str(locked.pk), by=by)
+    return locked
+
+
+def _unfinished(run: TrainingRun) -> TrainingRun:
+    locked = _locked(run)
+    _refuse_ended(locked)
+    return locked
+
+
+def _locked(run: TrainingRun) -> TrainingRun:
+    """Lock a run that is trained elsewhere; of ours nothing is told but that it is."""
+    found = TrainingRun.objects.select_for_update(of=("self",)).select_related("machine")
+    locked = found.get(pk=run.pk)
+    if not _is_elsewhere(locked):
+        raise ConflictError(
+            "This run is trained by modelperf itself: nobody else reports about it.",
+            status=locked.training_status,
+        )
+    return locked
+
+
+def _is_elsewhere(run: TrainingRun) -> bool:
+    """Whether others train a run: its kind says so, or a worker has handed it over."""
+    is_handed_over = run.training_status == TrainingRun.Status.RUNNING and run.lease_id is None
+    if is_handed_over or _DIGEST in run.metadata:
+        return True
+    return (run.trainer or str(_document(run).get("kind"))) in ELSEWHERE
+
+
+def _refuse_ended(run: TrainingRun) -> None:
+    if run.training_status not in TrainingRun.UNFINISHED:
+        status = run.training_status
+        raise ConflictError(f"The training run is {status} already.", status=status)
+
+
+def _take_over(run: TrainingRun, by: str) -> None:
+    """Let a locked run be that of whoever reports, until his next report is overdue."""
+    now = timezone.now()
+    if run.training_status == TrainingRun.Status.PENDING:
+        _begin(run, now, by)
+    run.lease_id = run.retry_at = None
+    run.heartbeat_at = now
+    run.leased_until = now + timedelta(seconds=_patience_seconds(run))
+
+
+def _begin(run: TrainingRun, now: datetime, by: str) -> None:
+    run.training_status = TrainingRun.Status.RUNNING
+    run.training_start = now
+    run.attempt = max(run.attempt, 1)
+    run.trainer = run.trainer or str(_document(run).get("kind", ""))
+    run.progress_percent, run.progress_message = None, ""
+    run.metadata = {**run.metadata, "started_by": by}
+    log.info("training_started", run_id=str(run.pk), attempt=run.attempt, by=by)
+
+
+def _patience_seconds(run: TrainingRun) -> float:
+    """Return how long the next report may take, as the trainer of the policy says."""
+    document = _document(run)
+    try:
+        trainer = find(document)
+    except TrainingError:
+        return PATIENCE_SECONDS
+    seconds = getattr(trainer, "timeout_seconds", PATIENCE_SECONDS)
+    return float(seconds) if trainer.kind == run.trainer else PATIENCE_SECONDS
+
+
+def _document(run: TrainingRun) -> Any:
+    policy = policy_of(machine_id=run.machine_id, model_type=run.model_type)
+    return training_work.trainer_document(policy)
+
+
+def _refuse_unmeasured(trained: TrainedModel) -> None:
+    """Refuse metrics that are no finite numbers, or are called as none can be."""
+    for field in ("training_metrics", "validation_metrics"):
+        for name, value in getattr(trained, field).items():
+            if not is_metric_name(name):
+                raise InvalidError.field(field, f"{field}: {METRIC_NAME}")
+            if not isfinite(value):
+                raise InvalidError.field(field, f"{field}: {name} is not a finite number.")
+
+
+def _digest(trained: TrainedModel, model_id: uuid.UUID | None) -> str:
+    """Return what tells a report from another one."""
+    content = msgspec.json.encode([trained, model_id], order="sorted")
+    return hashlib.sha256(content).hexdigest()
