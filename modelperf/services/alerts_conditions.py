@@ -43,6 +43,7 @@ class OpenAlert(msgspec.Struct, frozen=True):
     occurrences: int
     details: dict[str, Any]
     opened_at: datetime
+    model_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ from modelperf.services.policies import PolicyValues
 
 SYSTEM: Final = "system"
 _MISSING: Final = Alert.Type.EVALUATION_MISSING.value
+RETRAINED: Final = "retrained_model"
+# Falls from a level of the version's own, which a newer version does not share.
+PROVED_RULES: Final = frozenset({"change_point", "collapse", OWN_PART})
 _TOUCHING: Final = frozenset({"opened", "cleared", "in_fleet_alert"})
 
 
@@ -192,6 +195,10 @@ def _decide_clearing(
     kept: Mapping[str, Wanted],
     changes: Changes,
 ) -> None:
+    """Clear what is gone, except what a newer version has yet to prove (`retraining_proof`).
+
+    A version that is judged by itself alone is as stable on degraded data as on any other.
+    """
     judged = one.verdict["status"] != "insufficient_data"
     for key, alert in unresolved.items():
         is_own = judged or alert.model_id == one.subject.model_id
@@ -200,13 +207,28 @@ def _decide_clearing(
         )
         if alert.details.get("rule") == OWN_PART and not one.compares:
             continue
-        if key not in kept and is_gone:
-            was_judged = alert.alert_type in JUDGED_TYPES
-            action = "history_changed" if one.replayed and was_judged else "recovered"
-            if alert.alert_type == _MISSING and one.policy.expected_cadence_seconds is None:
-                action = "no_longer_expected"
-            changes.cleared[key] = (alert, action)
+        if key not in kept and is_gone and not _awaits_proof(alert, one.subject):
+            changes.cleared[key] = (alert, _clearing_action(alert, one))
             changes.told(one.subject, key, "cleared", alert_id=str(alert.id))
+
+
+def _awaits_proof(alert: OpenAlert, subject: Subject) -> bool:
+    return _is_succeeded(alert, subject) and alert.details.get("rule") in PROVED_RULES
+
+
+def _is_succeeded(alert: OpenAlert, subject: Subject) -> bool:
+    """Whether a newer version serves a series than the one an alert is about."""
+    return alert.model_version is not None and alert.model_version < subject.model_version
+
+
+def _clearing_action(alert: OpenAlert, one: Followed) -> str:
+    if alert.alert_type == _MISSING and one.policy.expected_cadence_seconds is None:
+        return "no_longer_expected"
+    # A limit is the same for every version: to be within it is the proof.
+    if alert.details.get("rule") == "limit" and _is_succeeded(alert, one.subject):
+        return RETRAINED
+    was_judged = alert.alert_type in JUDGED_TYPES
+    return "history_changed" if one.replayed and was_judged else "recovered"
 
 
 def apply(changes: Changes, *, now: datetime) -> None:
@@ -223,7 +245,9 @@ def carry_out(changes: Changes, *, now: datetime) -> None:
     kept = [
         _content(wanted, subject) | {"id": alert.id}
         for alert, wanted, subject in changes.kept.values()
-        if alert.details != wanted.details or alert.occurrences != wanted.occurrences
+        if alert.details != wanted.details
+        or alert.occurrences != wanted.occurrences
+        or alert.model_id != subject.model_id
     ]
     _update(reopened + kept)
 

@@ -87,7 +87,7 @@ _COLUMNS = f"""
     d.last_evaluation_end, d.last_evaluation_start, d.is_stale, d.stored_verdict_id,
     newest.id, newest.evaluation_end, newest.evaluation_start,
     (SELECT jsonb_agg(jsonb_build_object(
-        'id', a.id, 'model_id', a.model_id,
+        'id', a.id, 'model_id', a.model_id, 'model_version', a.model_version,
         'condition_key', a.condition_key, 'alert_type', a.alert_type,
         'severity', a.severity, 'occurrences', a.occurrences, 'details', a.alert_details,
         'opened_at', a.alert_timestamp))
