@@ -1,7 +1,7 @@
 """`make run`: everything between a fresh clone and a page in the browser, in one process tree.
 
-Makes the secret key, the database and the demo where they are missing, then serves until told to
-stop, and leaves nothing running.
+Makes the secret key, the database and the demo where they are missing, then serves, with a worker
+of background jobs beside the web server, until told to stop, and leaves nothing running.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,11 +24,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
-from config import env, postgres
+from config import env, postgres, run_children
+from config.run_children import Child
 
 READY_SECONDS = 60.0
-STOP_SECONDS = 35.0  # gunicorn gives running requests 30
 START_LOCK = 0x6D706572  # "mper": one process at a time migrates and loads
+# One who watches the demo does not wait for a quarter of an hour.
+DEMO_SCHEDULE = "* * * * * */10"
+DEMO_SCHEDULES = ("MODELPERF_CHECK_SCHEDULE", "MODELPERF_FOLLOW_SCHEDULE")
 
 
 class NotStartedError(RuntimeError):
@@ -38,12 +40,13 @@ class NotStartedError(RuntimeError):
 
 def main() -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP; a refusal is one sentence, not a traceback."""
-    arguments = argparse.ArgumentParser(prog="make run", description=__doc__)
-    arguments.add_argument("--empty", action="store_true", help="do not load the demo")
-    empty = arguments.parse_args().empty
+    parser = argparse.ArgumentParser(prog="make run", description=__doc__)
+    parser.add_argument("--empty", action="store_true", help="do not load the demo")
+    parser.add_argument("--no-worker", action="store_true", help="the worker runs elsewhere")
+    arguments = parser.parse_args()
     _stop_on_signals()
     try:
-        _run(load_demo=not empty)
+        _run(load_demo=not arguments.empty, with_worker=not arguments.no_worker)
     except KeyboardInterrupt:
         return
     except OperationalError as error:
@@ -52,24 +55,36 @@ def main() -> None:
         sys.exit(f"modelperf: {error}")
 
 
-def _run(*, load_demo: bool) -> None:
+def _run(*, load_demo: bool, with_worker: bool) -> None:
     host, port = os.environ.get("HOST", "127.0.0.1"), env.integer("PORT", default=8000, least=1)
     _refuse_used_port(host, port)
-    os.environ.setdefault("MODELPERF_DEMO", "1")
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    _set_defaults(host, port, is_demo=load_demo)
     _make_secret_key(env.data_dir())
     with _database():
         django.setup()
         told = _prepare(load_demo=load_demo)
-        with _web(host, port) as web:
+        with run_children.children() as started:
+            web = run_children.start_web(started, _address(host, port))
             try:
                 _wait_until_ready(web, host, port)
             finally:  # the login is made by now and shown only this once
                 if told:
                     _say(told)
+            worker = run_children.start_worker(started) if with_worker else None
             _say(f"modelperf serves http://{_address(host, port)}/ - Ctrl-C stops it.")
-            web.wait()
-            raise NotStartedError(f"the web server ended with status {web.returncode}; see above.")
+            raise _ended(run_children.wait(started, web, worker, _say))
+
+
+def _set_defaults(host: str, port: int, *, is_demo: bool) -> None:
+    """Say what is not said otherwise: this serves one machine, and the demo shows what it does."""
+    os.environ.setdefault("MODELPERF_DEMO", "1")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    defaults = {"MODELPERF_PUBLIC_URL": f"http://{_address(_reached_at(host), port).lower()}"}
+    if is_demo and env.flag("MODELPERF_DEMO", default=False):
+        defaults |= dict.fromkeys(DEMO_SCHEDULES, DEMO_SCHEDULE)
+    for name, value in defaults.items():
+        if not os.environ.get(name, "").strip():
+            os.environ[name] = value
 
 
 def _stop_on_signals() -> None:
@@ -78,16 +93,6 @@ def _stop_on_signals() -> None:
         signal.signal(number, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Clean up to the end: a second Ctrl-C would leave processes behind."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def _refuse_used_port(host: str, port: int) -> None:
@@ -138,7 +143,7 @@ def _database() -> Iterator[None]:
         postgres.ensure(env.data_dir())
         yield
     finally:
-        with _undisturbed():
+        with run_children.undisturbed():
             if not postgres.release(env.data_dir()):
                 _say("PostgreSQL goes on for other processes that use it.")
 
@@ -162,49 +167,22 @@ def _prepare(*, load_demo: bool) -> str:
         connection.close()
 
 
-@contextlib.contextmanager
-def _web(host: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run gunicorn in a session of its own: only this process tells it to stop."""
-    workers = env.integer("MODELPERF_WEB_WORKERS", default=2, least=1)
-    threads = env.integer("MODELPERF_WEB_THREADS", default=4, least=1)
-    web = subprocess.Popen(  # noqa: S603 -- our own arguments
-        [
-            *(sys.executable, "-m", "gunicorn", "config.wsgi"),
-            *("--chdir", str(env.BASE_DIR), "--bind", _address(host, port)),
-            *("--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)),
-            *("--log-level", "warning", "--no-control-socket", "--preload"),
-        ],
-        start_new_session=True,
-    )
-    try:
-        yield web
-    finally:
-        with _undisturbed():
-            _end(web)
-
-
-def _end(web: "subprocess.Popen[bytes]") -> None:
-    web.terminate()
-    try:
-        web.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(web.pid, signal.SIGKILL)
-        web.wait()
-
-
-def _wait_until_ready(web: "subprocess.Popen[bytes]", host: str, port: int) -> None:
+def _wait_until_ready(web: Child, host: str, port: int) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(host, port):
         if web.poll() is not None:
-            raise NotStartedError(f"the web server ended with status {web.returncode}; see above.")
+            raise _ended(web.returncode)
         if time.monotonic() > deadline:
             raise NotStartedError(f"/readyz did not answer 200 within {READY_SECONDS:.0f} s.")
         time.sleep(0.05)
 
 
+def _ended(status: int) -> NotStartedError:
+    return NotStartedError(f"the web server ended with status {status}; see above.")
+
+
 def _is_ready(host: str, port: int) -> bool:
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- what the user asked for
-    probe = http.client.HTTPConnection(everywhere.get(host, host), port, timeout=5)
+    probe = http.client.HTTPConnection(_reached_at(host), port, timeout=5)
     try:
         probe.request("GET", "/readyz", headers={"Host": "localhost"})
         return probe.getresponse().status == http.client.OK
@@ -212,6 +190,12 @@ def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         probe.close()
+
+
+def _reached_at(host: str) -> str:
+    """Return where this machine itself reaches what listens on a host."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- what the user asked for
+    return everywhere.get(host, host)
 
 
 def _address(host: str, port: int) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from config import postgres, run
+from config import env, postgres, run
 from tests import factories
-from tests.config.clients import PROJECT, running, wait_until
+from tests.config.clients import PROJECT, is_alive, running, wait_until
 from tests.place import PLACE
 
 Launch = Callable[..., "subprocess.Popen[str]"]
@@ -36,12 +36,12 @@ def launch(folder: Path) -> Iterator[Launch]:
     """Start the launcher without the demo; it is stopped at the end."""
     launchers: list[subprocess.Popen[str]] = []
 
-    def launched(port: int | str, **environment: str) -> "subprocess.Popen[str]":
+    def launched(port: int | str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         ours = ("MODELPERF_", "DJANGO_", "DATABASE_URL")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         place = {"PORT": str(port), "MODELPERF_DATA_DIR": str(folder)}
         launcher = subprocess.Popen(
-            [sys.executable, "-m", "config.run", "--empty"],
+            [sys.executable, "-m", "config.run", "--empty", *arguments],
             cwd=PROJECT,
             env={**inherited, **place, **environment},
             stdout=subprocess.PIPE,
@@ -94,6 +94,17 @@ def web_processes(port: int) -> list[str]:
     return [line for line in shown.stdout.splitlines() if f":{port} " in line]
 
 
+def children(launcher: "subprocess.Popen[str]", word: str) -> list[int]:
+    """The processes that a launcher has started with a word in their command lines."""
+    shown = subprocess.run(
+        ["ps", "-wwaxo", "pid=,ppid=,command="], capture_output=True, text=True, check=True
+    )
+    rows = (line.split(maxsplit=2) for line in shown.stdout.splitlines())
+    return [
+        int(pid) for pid, parent, command in rows if int(parent) == launcher.pid and word in command
+    ]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_run_serves_until_told_to_stop_and_leaves_no_process(
     launch: Launch, folder: Path, port: int, number: int
@@ -102,12 +113,47 @@ def test_run_serves_until_told_to_stop_and_leaves_no_process(
     assert serving_at(launcher) == f"http://127.0.0.1:{port}/"
     assert readiness(port) == 200
     assert web_processes(port)
+    (worker,) = children(launcher, "manage.py worker")
     launcher.send_signal(number)
     said, _ = launcher.communicate(timeout=60)
     assert launcher.returncode == 0
     assert "Traceback" not in said
     assert web_processes(port) == []
+    assert not is_alive(worker)
     assert not running(folder)
+
+
+def test_worker_that_dies_is_started_again_and_said_so(
+    launch: Launch, folder: Path, port: int
+) -> None:
+    serving_at(launcher := launch(port))
+    (worker,) = children(launcher, "manage.py worker")
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: set(children(launcher, "manage.py worker")) - {worker})
+    assert readiness(port) == 200
+    launcher.terminate()
+    said, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0
+    assert "The worker ended with status -9; see above. It starts again in 5 s.\n" in said
+    assert not running(folder)
+
+
+def test_web_server_that_dies_ends_the_worker_too(launch: Launch, folder: Path, port: int) -> None:
+    serving_at(launcher := launch(port))
+    (worker,) = children(launcher, "manage.py worker")
+    os.kill(*children(launcher, "gunicorn"), signal.SIGKILL)
+    said, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 1
+    assert "modelperf: the web server ended with status -9; see above.\n" in said
+    assert web_processes(port) == []
+    assert not is_alive(worker)
+    assert not running(folder)
+
+
+def test_run_without_a_worker_starts_none(launch: Launch, port: int) -> None:
+    serving_at(launcher := launch(port, "--no-worker"))
+    assert len(children(launcher, "gunicorn")) == 1
+    assert children(launcher, "manage.py worker") == []
 
 
 def test_second_start_is_quick_and_keeps_the_key(launch: Launch, folder: Path, port: int) -> None:
@@ -206,3 +252,49 @@ def test_demo_is_loaded_into_an_empty_database_only(
     monkeypatch.setattr(run, "call_command", lambda name, **_: called.append(name))
     run._prepare(load_demo=True)
     assert called == ["migrate"] if filled else ["migrate", "load_demo"]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment, of which nothing is set here, and which is as before at the end."""
+    for name in ("MODELPERF_PUBLIC_URL", "MODELPERF_DEMO", *run.DEMO_SCHEDULES):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return os.environ
+
+
+def test_demo_is_followed_every_ten_seconds_where_nothing_else_is_said(
+    environment: dict[str, str],
+) -> None:
+    environment["MODELPERF_FOLLOW_SCHEDULE"] = "never"
+    run._set_defaults("127.0.0.1", 8000, is_demo=True)
+    assert environment["MODELPERF_CHECK_SCHEDULE"] == "* * * * * */10"
+    assert environment["MODELPERF_FOLLOW_SCHEDULE"] == "never"
+
+
+@pytest.mark.parametrize(("is_demo", "demo"), [(False, "1"), (True, "0")])
+def test_other_installations_keep_their_schedules(
+    environment: dict[str, str], is_demo: bool, demo: str
+) -> None:
+    environment["MODELPERF_DEMO"] = demo
+    run._set_defaults("127.0.0.1", 8000, is_demo=is_demo)
+    assert not set(run.DEMO_SCHEDULES) & set(environment)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8123"),
+        ("0.0.0.0", "http://127.0.0.1:8123"),
+        ("::1", "http://[::1]:8123"),
+        ("Models.Example.ORG", "http://models.example.org:8123"),
+    ],
+)
+def test_reports_reach_the_address_that_is_served(
+    environment: dict[str, str], host: str, url: str
+) -> None:
+    run._set_defaults(host, 8123, is_demo=False)
+    assert env.address("MODELPERF_PUBLIC_URL") == url
+    environment["MODELPERF_PUBLIC_URL"] = "https://models.example.org"
+    run._set_defaults(host, 8123, is_demo=False)
+    assert env.address("MODELPERF_PUBLIC_URL") == "https://models.example.org"
