@@ -1,4 +1,4 @@
-"""One fresh demo for all tests of a module, in a transaction that is rolled back at the end.
+"""One fresh demo for all tests of this folder, in a transaction that is rolled back at the end.
 
 Tests that use it are marked `django_db`: each runs at a savepoint in that transaction, so that what
 it changes is undone.
@@ -14,19 +14,19 @@ from django.utils import timezone
 from modelperf.demo.load import Loaded, load
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def steps() -> list[str]:
     """Return what the load reported."""
     return []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def loaded_at() -> datetime:
     """Return when the demo is loaded: now, since its tests run for weeks from then on."""
     return timezone.now()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def demo(django_db_setup, django_db_blocker, steps, loaded_at) -> Iterator[Loaded]:
     """Load the demo once."""
     with django_db_blocker.unblock(), transaction.atomic():

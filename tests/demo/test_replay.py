@@ -8,7 +8,7 @@ from django.core.management import call_command
 from django.db.models import QuerySet
 
 from modelperf.demo.evaluation import evaluate, held_back_days
-from modelperf.demo.load import DemoError, shift_of
+from modelperf.demo.load import shift_of
 from modelperf.demo.meters import MODEL_TYPE, REPLAYED
 from modelperf.demo.readings import midnight
 from modelperf.demo.replay import Replayed, replay, replayed_machine
@@ -47,11 +47,6 @@ def train(up_to: date) -> ModelVersion:
     )
     training.run_pending(machine=machine, by="user:tests")
     return versions().latest("model_version")
-
-
-def test_replay_without_the_demo_says_to_load_it():
-    with pytest.raises(DemoError, match="load_demo"):
-        next(replay())
 
 
 def test_replay_records_the_held_back_days_in_order_and_goes_on_where_it_ended(demo):
