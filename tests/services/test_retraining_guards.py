@@ -1,0 +1,291 @@
+"""When automatic retraining holds back, gives up, and begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import time_machine
+
+from modelperf.models import Alert, ModelVersion, TrainingRun
+from modelperf.services import ab_tests, alerts, checks, registry, training
+from modelperf.services.retraining_guards import LONGEST_PAUSE, TELLING
+from tests.factories import ABTestFactory, ModelVersionFactory
+from tests.services import loop
+from tests.services.builders import noisy
+from tests.services.loop import BY, CHECKED, DAY, N, alert_of, fallen, follow, reasons
+
+pytestmark = pytest.mark.django_db
+
+FAILS = {"trainer": {"kind": "tests-loop", "outcome": "fails"}}
+SOON = timedelta(minutes=1)
+
+
+@pytest.fixture(autouse=True)
+def clock() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(CHECKED) as clock:
+        yield clock
+
+
+def not_helping() -> Alert:
+    return Alert.objects.get(alert_type="retraining_not_helping")
+
+
+def use_up(clock: time_machine.Traveller, tries: int = 3, *, after: int = 0) -> None:
+    """Let tries fail up to so many, each as soon as it is due, and one more look follow."""
+    for at in range(after, tries):
+        assert len(follow().triggered) == 1
+        loop.trained()
+        clock.shift(DAY * 2**at + SOON)
+    follow()
+
+
+# --- cool-down and tries ----------------------------------------------------------------------
+
+
+def test_each_try_that_fails_doubles_the_pause(clock: time_machine.Traveller) -> None:
+    fallen(45, **FAILS, retrain_tries=4)
+    for at in range(4):
+        assert len(follow().triggered) == 1
+        assert loop.trained() == ["failed"]
+        if at == 3:
+            break
+        clock.shift(DAY * 2**at - SOON)
+        (reason,) = reasons(follow())
+        assert reason.startswith("Cools down until 2026-03-")
+        clock.shift(2 * SOON)
+    assert reasons(follow()) == ["4 retrainings have not helped; 4 failed."]
+
+
+def test_the_pause_is_the_policys_and_ends_at_a_year(clock: time_machine.Traveller) -> None:
+    fallen(45, **FAILS, retrain_tries=20, retrain_cooldown_seconds=2**31 - 1)
+    follow()
+    loop.trained()
+    clock.shift(LONGEST_PAUSE - SOON)
+    assert follow().triggered == []
+    clock.shift(2 * SOON)
+    assert len(follow().triggered) == 1
+
+
+def test_a_trainer_that_is_away_is_one_try_until_patience_is_over(
+    clock: time_machine.Traveller, settings: object
+) -> None:
+    settings.TRAINING_PATIENCE_SECONDS = 60  # type: ignore[attr-defined]
+    fallen(45, trainer={"kind": "tests-loop", "outcome": "away"})
+    follow()
+    assert loop.trained() == ["pending"]
+    assert reasons(follow()) == ["A training is under way."]
+    clock.shift(70)
+    assert loop.trained() == ["failed"]
+    assert reasons(follow())[0].startswith("Cools down")
+
+
+def test_what_a_person_trained_or_cancelled_just_now_is_left_alone(
+    clock: time_machine.Traveller,
+) -> None:
+    (model,) = fallen(45, **FAILS)
+    training.trigger(machine=model.machine, model_type="baseline", reason="mine", by="user:ada")
+    assert reasons(follow()) == ["A training is under way."]
+    training.cancel(run=TrainingRun.objects.get(), by="user:ada")
+    assert reasons(follow())[0].startswith("Cools down")
+    clock.shift(DAY + SOON)
+    use_up(clock)  # a person's run is no try
+    assert not_helping().alert_message.endswith(
+        "retraining is not helping. 3 retrainings have not helped; 3 failed."
+        " No more is tried until this is resolved."
+    )
+
+
+def test_tries_that_are_used_up_are_one_alert_that_blocks(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, **FAILS)
+    use_up(clock)
+    alert = not_helping()
+    assert (alert.machine, alert.severity, alert.is_resolved) == (model.machine, "critical", False)
+    assert alert.alert_details["alert"] == str(alert_of(model).pk)
+    for _ in range(60):
+        clock.shift(DAY)
+        assert follow().triggered == []
+    assert not_helping().occurrences == 1
+    assert TrainingRun.objects.count() == 3
+    waits = "Retraining has not helped; a person has to look."
+    assert (alert_of(model).auto_action_result or {})["waits"] == waits
+
+
+def test_tries_count_as_long_as_their_alert_lasts(clock: time_machine.Traveller) -> None:
+    fallen(45, **FAILS, retrain_cooldown_seconds=40 * 86_400)
+    for at in range(3):
+        assert len(follow().triggered) == 1
+        loop.trained()
+        clock.shift(40 * DAY * 2**at + SOON)
+    assert reasons(follow()) == ["3 retrainings have not helped; 3 failed."]
+    assert not not_helping().is_resolved
+
+
+def test_an_alert_that_comes_and_goes_brings_no_new_tries(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, **FAILS)
+    follow()
+    loop.trained()
+    goes_and_comes(model, clock)
+    use_up(clock, after=1)
+    assert not_helping().alert_message.count("3 retrainings") == 1
+    goes_and_comes(model, clock)
+    assert follow().triggered == []
+    assert not not_helping().is_resolved
+
+
+def goes_and_comes(model: ModelVersion, clock: time_machine.Traveller) -> None:
+    """Let an alert end by itself, and open again an hour later."""
+    alert = alert_of(model)
+    ended = {"state": "resolved", "is_resolved": True, "resolved_at": CHECKED}
+    Alert.objects.filter(pk=alert.pk).update(
+        **ended, resolved_by="system", resolution_action="recovered"
+    )
+    follow()
+    clock.shift(timedelta(hours=1))
+    alerts.reopen(alert=alert_of(model), by=BY)
+    Alert.objects.filter(pk=alert.pk).update(alert_timestamp=alert.alert_timestamp + DAY)
+    clock.shift(DAY + SOON)
+    checks.run(by=BY)
+
+
+def test_a_month_after_it_recovered_there_are_new_tries(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, **FAILS, retrain_tries=1)
+    use_up(clock, tries=1)
+    alert = alert_of(model)
+    alerts.resolve(alert=alert, by="user:ada", action="fixed")
+    follow()
+    assert not_helping().resolution_action == "recovered"
+    clock.shift(31 * DAY)
+    alerts.reopen(alert=alert, by="user:ada")
+    Alert.objects.filter(pk=alert.pk).update(alert_timestamp=CHECKED + 32 * DAY)
+    clock.shift(DAY)
+    checks.run(by=BY)
+    assert len(follow().triggered) == 1
+
+
+def test_a_person_who_resolves_it_allows_as_many_tries_again(
+    clock: time_machine.Traveller,
+) -> None:
+    fallen(45, **FAILS, retrain_tries=2)
+    for _ in range(3):
+        use_up(clock, tries=2)
+        assert not not_helping().is_resolved
+        clock.shift(DAY)
+        alerts.resolve(alert=not_helping(), by="user:ada", action="fixed")
+    assert TrainingRun.objects.count() == 6
+    assert Alert.objects.filter(alert_type="retraining_not_helping").count() == 1
+
+
+def test_it_ends_by_itself_once_nothing_is_wrong_any_more(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, **FAILS)
+    use_up(clock)
+    loop.record(model, noisy(9, 40), first=N)
+    clock.shift(40 * DAY)
+    checks.run(by=BY)
+    assert alert_of(model).resolution_action == "recovered"
+    follow()
+    ended = not_helping()
+    assert (ended.resolution_action, ended.resolved_by) == ("recovered", "system")
+
+
+def test_what_helped_ends_the_count_but_not_the_pause(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, retrain_tries=1, after_training="activate")
+    follow()
+    loop.trained()
+    alert = alert_of(model)
+    solved = {"state": "resolved", "is_resolved": True, "resolved_at": CHECKED + SOON}
+    Alert.objects.filter(pk=alert.pk).update(
+        **solved, resolved_by="system", resolution_action="retrained_model"
+    )
+    follow()
+    alerts.reopen(alert=alert_of(model), by=BY)  # what says that it helped is gone
+    Alert.objects.filter(pk=alert.pk).update(alert_timestamp=CHECKED + timedelta(hours=1))
+    clock.shift(timedelta(hours=2))
+    checks.run(by=BY)
+    assert reasons(follow())[0].startswith("Cools down until 2026-03-03")
+    clock.shift(DAY)
+    assert len(follow().triggered) == 1
+
+
+# --- what the last version has to show --------------------------------------------------------
+
+
+def test_a_version_that_waits_for_a_person_is_waited_for(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45)
+    follow()
+    assert loop.trained() == ["completed"]
+    for _ in range(40):
+        clock.shift(DAY)
+        assert reasons(follow()) == ["Version 2 waits for a person."]
+    # Somebody else's choice is an answer, too.
+    other = ModelVersionFactory.create(machine=model.machine)
+    registry.activate_model(model=other, by="user:ada")
+    assert reasons(follow()) == [f"Version 3 has 0 of {TELLING} evaluations."]
+
+
+def test_a_version_in_service_shows_what_it_is_worth_first(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, after_training="activate")
+    follow()
+    loop.trained()
+    new = loop.newest(model)
+    # On windows that it was trained on it shows nothing.
+    loop.record(new, [1.5] * 20, first=N - 20)
+    assert reasons(follow()) == [f"Version 2 has 0 of {TELLING} evaluations."]
+    clock.shift(TELLING * DAY)
+    loop.record(new, [1.5] * (TELLING - 1), first=N)
+    assert reasons(follow()) == [f"Version 2 has {TELLING - 1} of {TELLING} evaluations."]
+    loop.record(new, [1.5], first=N + TELLING - 1)
+    (run,) = follow().triggered
+    assert run.alert == alert_of(model)
+    assert TrainingRun.objects.filter(alert=run.alert).count() == 2
+
+
+def test_a_test_of_the_last_version_is_waited_for(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, after_training="test", test_duration_hours=24 * 10)
+    follow()
+    loop.trained()
+    clock.shift(9 * DAY)
+    assert reasons(follow()) == ["A test of version 2 runs."]
+    clock.shift(DAY + SOON)
+    (test,) = follow().decided
+    test.refresh_from_db()
+    assert test.decision == "no_winner"
+    # It rests from then on: before, nobody knew that it did not help.
+    assert reasons(follow())[0].startswith("Cools down until 2026-03-13")
+    clock.shift(DAY + SOON)
+    assert len(follow().triggered) == 1
+    assert model.is_active
+
+
+def test_a_test_that_a_person_cancelled_is_not_waited_for(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, after_training="test")
+    follow()
+    loop.trained()
+    ab_tests.cancel(test=model.machine.ab_tests.get(), by="user:ada")
+    clock.shift(DAY + SOON)
+    assert len(follow().triggered) == 1
+
+
+def test_a_test_that_could_not_start_is_waited_for(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, after_training="test")
+    rival = ModelVersionFactory.create(machine=model.machine)
+    ABTestFactory.create(
+        machine=model.machine, model_a=model, model_b=rival, test_end=CHECKED + 5 * DAY
+    )
+    follow()
+    loop.trained()
+    clock.shift(2 * DAY)
+    assert reasons(follow()) == ["Version 3 waits for its test."]
+    clock.shift(4 * DAY)
+    assert reasons(follow()) == ["A test of version 3 runs."]
+
+
+def test_a_run_of_a_person_is_followed_before_another_is_asked_for(
+    clock: time_machine.Traveller,
+) -> None:
+    (model,) = fallen(45, after_training="test")
+    training.trigger(machine=model.machine, model_type="baseline", reason="mine", by="user:ada")
+    loop.trained()
+    clock.shift(2 * DAY)
+    assert reasons(follow()) == ["A test of version 2 runs."]
