@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
@@ -54,19 +55,23 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work, and leave nothing that would have to be waited for."""
-        if options["verbosity"]:
-            self.stdout.write("The worker works. Ctrl-C stops it.")
-            self.stdout.flush()
-        asyncio.run(_work({TRAINING: max(1, options["trainings"]), UPKEEP: settings.WORKER_JOBS}))
+        queues = {TRAINING: max(1, options["trainings"]), UPKEEP: settings.WORKER_JOBS}
+        asyncio.run(_work(queues, self._greet if options["verbosity"] else None))
+
+    def _greet(self) -> None:
+        self.stdout.write("The worker works. Ctrl-C stops it.")
+        self.stdout.flush()
 
 
-async def _work(queues: dict[str, int]) -> None:
+async def _work(queues: dict[str, int], greet: Callable[[], None] | None) -> None:
     """Work on every queue until a signal; what is still at work after the grace is left."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop.set)
+    if greet is not None:
+        greet()
     # Each job under way has a thread: with fewer, trainings would take those of upkeep.
     loop.set_default_executor(ThreadPoolExecutor(sum(queues.values()) + _SPARE_THREADS))
     working = [asyncio.create_task(_keep(queue, most, stop)) for queue, most in queues.items()]
