@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 import msgspec
+from django.db.models import Choices
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
@@ -175,13 +176,22 @@ _MEANING: Final = {
 
 
 def _schemas(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    (form,), components = msgspec.json.schema_components([kind], ref_template=REFERENCE)
+    (form,), components = msgspec.json.schema_components(
+        [kind], schema_hook=_of_choices, ref_template=REFERENCE
+    )
     for component in components.values():
         component["description"] = _text(component["description"])
     for struct in OPEN_TO_NUMBERS:
         if struct.__name__ in components:
             components[struct.__name__] = _open(components[struct.__name__])
     return form, components
+
+
+def _of_choices(kind: type[Any]) -> dict[str, Any]:
+    """Return the schema of Django's choices, whose values are all that there is."""
+    if not issubclass(kind, Choices):
+        raise TypeError(f"OpenAPI has no words for {kind.__name__}.")
+    return {"enum": list(kind.values)}
 
 
 def _open(form: dict[str, Any]) -> dict[str, Any]:
