@@ -5,12 +5,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from modelperf.models import Alert, LatestModelPerformance, Machine, ModelVersion, Series
+from modelperf.models import (
+    Machine,
+    ModelVersion,
+    Series,
+)
 from modelperf.models.keys import uuid7
-from modelperf.services import checks, metrics, policies, registry, registry_checks
+from modelperf.services import registry, registry_checks
 from modelperf.services.errors import ConflictError, InvalidError
-from tests.factories import MachineFactory, ModelVersionFactory
-from tests.services.builders import evaluation, noisy, series
+from tests.factories import MachineFactory
 from tests.services.concurrency import at_once
 
 BY = "user:tests"
@@ -252,68 +255,6 @@ def test_register_model_at_once_under_one_id_in_two_series_makes_one():
     assert ModelVersion.objects.count() == 1
 
 
-# --- activation -----------------------------------------------------------------------------
-
-
-@pytest.mark.django_db
-def test_activate_model_takes_the_place_of_the_other_version_of_its_series_only():
-    machine = MachineFactory.create()
-    first, _ = register(machine, is_active=True)
-    second, _ = register(machine)
-    other = ModelVersionFactory.create(is_active=True)
-    activated = registry.activate_model(model=second, by=BY)
-    assert activated.is_active
-    assert set(ModelVersion.objects.active()) == {second, other}
-    assert registry.activate_model(model=activated, by=BY) == second
-    assert registry.activate_model(model=first, by=BY).is_active
-    assert set(ModelVersion.objects.active()) == {first, other}
-
-
-@pytest.mark.django_db
-def test_register_model_as_active_takes_over():
-    machine = MachineFactory.create()
-    register(machine, is_active=True)
-    second, _ = register(machine, is_active=True)
-    assert ModelVersion.objects.active().get() == second
-
-
-@pytest.mark.django_db
-def test_activate_model_makes_its_evaluation_the_newest_of_equal_windows():
-    machine = MachineFactory.create()
-    first, _ = register(machine, is_active=True)
-    second, _ = register(machine)
-    for model in (first, second):
-        metrics.record(evaluation=evaluation(model), by=BY)
-    assert LatestModelPerformance.objects.get().model_id == first.pk
-    registry.activate_model(model=second, by=BY)
-    assert LatestModelPerformance.objects.get().model_id == second.pk
-
-
-@pytest.mark.django_db
-def test_activate_model_lets_the_alerts_of_its_series_follow_its_verdict():
-    machine = MachineFactory.create()
-    worse, _ = register(machine, is_active=True)
-    sound, _ = register(machine)
-    for one in series(worse, noisy(1, 80, fall_at=60)) + series(sound, noisy(2, 80)):
-        metrics.record(evaluation=one, by=BY)
-    alert = Alert.objects.get()
-    assert (alert.model, alert.is_resolved) == (worse, False)
-    registry.activate_model(model=sound, by=BY)
-    alert.refresh_from_db()
-    assert alert.is_resolved
-    registry.activate_model(model=worse, by=BY)
-    assert Alert.objects.unresolved().get().model == worse
-
-
-@pytest.mark.django_db(transaction=True)
-def test_activate_model_at_once_leaves_exactly_one_active():
-    machine = MachineFactory.create()
-    models = [register(machine)[0] for _ in range(6)]
-    answers = at_once(18, lambda n: registry.activate_model(model=models[n % 6], by=BY))
-    assert [answer for answer in answers if isinstance(answer, Exception)] == []
-    assert ModelVersion.objects.active().count() == 1
-
-
 # --- checks ---------------------------------------------------------------------------------
 
 
@@ -323,30 +264,3 @@ def test_check_model_type_accepts_slugs_only():
         registry_checks.check_model_type("-x")
     with pytest.raises(InvalidError):
         registry_checks.check_model_type("x\n")
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("of", ["change", "limit"])
-def test_alerts_of_the_version_before_stay_until_the_new_one_is_judged(of):
-    machine = MachineFactory.create()
-    before, _ = register(machine, is_active=True)
-    limit = {"primary_metric": "mae", "limit_value": 1.4, "min_effect": 50.0}
-    if of == "limit":
-        policies.set_policy(model_type=before.model_type, values=limit, by=BY)
-    values = noisy(1, 60, fall_at=45) if of == "change" else [*noisy(4, 40), 2.0, 2.0, 2.0]
-    metrics.record_batch(evaluations=series(before, values), by=BY, judge=True)
-    after, _ = register(machine)
-    registry.activate_model(model=after, by=BY)
-    checks.run(by=BY)
-    alert = Alert.objects.get()
-    assert (alert.is_resolved, alert.model) == (False, before)
-    # What the version before does no longer matters, nor that its limit is gone.
-    policies.set_policy(model_type=before.model_type, values=dict.fromkeys(limit), by=BY)
-    metrics.record_batch(
-        evaluations=series(before, [*values, *noisy(6, 40)])[len(values) :], by=BY, judge=True
-    )
-    for one in series(after, noisy(5, 40)):
-        metrics.record(evaluation=one, by=BY)
-    alert.refresh_from_db()
-    assert (alert.is_resolved, alert.resolution_action) == (True, "recovered")
-    assert not Alert.objects.unresolved().exists()
