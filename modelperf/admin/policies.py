@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from modelperf.admin.base import ModelForm, ReadOnlyAdmin, ServiceAdmin, actor
+from modelperf.admin.policies_training import RETRAINING_HELP
 from modelperf.models import Policy, PolicyEvent
 from modelperf.services import policies
 from modelperf.services.policies import SETTINGS, PolicyValues
@@ -42,7 +43,7 @@ class PolicyForm(ModelForm):
         model = Policy
         fields = ("model_type", "machine", *SETTINGS)
         field_classes: ClassVar = dict.fromkeys(
-            ("directions", "season", "training_source"), ObjectField
+            ("directions", "season", "training_source", "trainer"), ObjectField
         )
         help_texts: ClassVar = {
             "machine": "Empty: the settings of the type. With a machine: what differs on it.",
@@ -76,9 +77,7 @@ class PolicyForm(ModelForm):
             f" alert. Default {DEFAULTS.fleet_alert_machines}.",
             "fleet_alert_share": "And from this share of the machines on. Default"
             f" {DEFAULTS.fleet_alert_share}.",
-            "training_source": 'Where a training finds its readings: {"kind": "query", "sql":'
-            ' "SELECT .."}, {"kind": "files", "pattern": ".."} or {"kind": "url", "url": ".."},'
-            " and the names of the columns time, value and temperature. No passwords here.",
+            **RETRAINING_HELP,
         }
 
 
@@ -110,7 +109,32 @@ class PolicyAdmin(ServiceAdmin):
             "Alerts",
             {"fields": ("alert_on_outlier", "fleet_alert_machines", "fleet_alert_share")},
         ),
-        ("Training", {"fields": ("training_source",)}),
+        (
+            "Training",
+            {
+                "fields": (
+                    "trainer",
+                    "training_source",
+                    "training_window_days",
+                    "train_since_change",
+                    "training_retries",
+                    "after_training",
+                    "test_duration_hours",
+                )
+            },
+        ),
+        (
+            "Retraining",
+            {
+                "fields": (
+                    "retrain_automatically",
+                    "retrain_every_seconds",
+                    "retrain_cooldown_seconds",
+                    "retrain_tries",
+                    "retrain_daily_cap",
+                )
+            },
+        ),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:

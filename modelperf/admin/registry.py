@@ -10,7 +10,9 @@ from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from modelperf.admin.base import ObjectForm, ServiceAdmin, actor
+from modelperf.admin.activations import ActivationInline, ActivationVerbs
+from modelperf.admin.base import ObjectForm, actor
+from modelperf.admin.retraining import RetrainVerb
 from modelperf.models import ApiKey, Machine, ModelVersion
 from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.services import registry
@@ -29,14 +31,14 @@ class MachineForm(ObjectForm):
 
 
 @admin.register(Machine)
-class MachineAdmin(ServiceAdmin):
+class MachineAdmin(RetrainVerb):
     """Machines are added and changed; instead of being deleted they retire."""
 
     form = MachineForm
     list_display = ("name", "type", "location", "is_active", "created_at")
     list_filter = ("is_active", "type")
     search_fields = ("name", "location")
-    actions = ("retire", "return_to_service")
+    actions = ("retrain", "retire", "return_to_service")
 
     def save_model(self, request: HttpRequest, obj: Machine, form: Any, change: bool) -> None:
         """Create or change through the service."""
@@ -103,7 +105,7 @@ class ModelVersionForm(ObjectForm):
 
 
 @admin.register(ModelVersion)
-class ModelVersionAdmin(ServiceAdmin):
+class ModelVersionAdmin(ActivationVerbs):
     """Versions are registered and activated; what was trained is never edited."""
 
     form = ModelVersionForm
@@ -112,7 +114,7 @@ class ModelVersionAdmin(ServiceAdmin):
     search_fields = ("machine__name", "model_type")
     list_select_related = ("machine",)
     autocomplete_fields = ("machine",)
-    actions = ("activate",)
+    actions = ("activate", "roll_back")
     ordering = ("machine__name", "model_type", "-model_version")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
@@ -132,6 +134,10 @@ class ModelVersionAdmin(ServiceAdmin):
         may_train = request.user.has_perm(PERMISSION_OF_SCOPE[ApiKey.Scope.TRAIN])
         return [*fields, *(["artefact"] if may_train else []), "id"] if obj else fields
 
+    def get_inlines(self, request: HttpRequest, obj: Model | None) -> list[Any]:
+        """Show with a version when it came to serve."""
+        return [ActivationInline] if obj else []
+
     @admin.display(description="series", ordering="machine__name")
     def series(self, version: ModelVersion) -> str:
         """Return machine and type."""
@@ -144,12 +150,6 @@ class ModelVersionAdmin(ServiceAdmin):
         for name in ("pk", *ModelVersionForm.Meta.fields):
             setattr(obj, name, getattr(model, name))
 
-    @admin.action(description="Activate", permissions=["change"])
-    def activate(self, request: HttpRequest, queryset: QuerySet[ModelVersion]) -> None:
-        """Let versions serve their series."""
-        verb = partial(_activate, by=actor(request))
-        self.run(request, queryset, verb, done="activated", log="Activated.")
-
 
 def _retire(machine: Machine, *, by: str) -> None:
     registry.retire_machine(machine=machine, by=by)
@@ -157,7 +157,3 @@ def _retire(machine: Machine, *, by: str) -> None:
 
 def _return(machine: Machine, *, by: str) -> None:
     registry.return_machine(machine=machine, by=by)
-
-
-def _activate(model: ModelVersion, *, by: str) -> None:
-    registry.activate_model(model=model, by=by)

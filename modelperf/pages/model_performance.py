@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from modelperf.models import Machine
 from modelperf.pages import fleet as fleets
-from modelperf.pages import selection, series
+from modelperf.pages import selection, series, training
 from modelperf.pages.fleet import MOST_MACHINES, Fleet, Row
 from modelperf.pages.selection import PERIODS, Asked
 from modelperf.pages.series import SeriesView
@@ -84,6 +84,7 @@ def _context(
         "days": _days_shown(asked, chosen),
         "periods": _periods(_days_shown(asked, chosen)),
         "view": view,
+        "verbs": training.verbs(chosen.row, request.user) if view and chosen.row else None,
         "metadata": _shown_metadata(chosen.machine),
         "shift": _shift(chosen.machine),
         "site": request.build_absolute_uri("/").rstrip("/"),

@@ -10,14 +10,16 @@ from typing import Any
 
 from django.utils.dateparse import parse_date
 
-from modelperf.models import ABTest, Alert, ModelVersion, TrainingRun, UnresolvedAlert
-from modelperf.pages import alerts, charts, evaluations, sentences, verdicts
+from modelperf.models import ABTest, Alert, ModelVersion, UnresolvedAlert
+from modelperf.pages import alerts, charts, evaluations, sentences, training, verdicts
 from modelperf.pages.evaluations import LatestValue, Rows, TableRow
 from modelperf.pages.fleet import UNSHOWN, UNSHOWN_STATE, Fleet, Row
 from modelperf.pages.metric_names import PERCENT, MetricName, named
 from modelperf.pages.outlook import outlook_sentence
 from modelperf.pages.sentences import Sentence
 from modelperf.pages.shapes import Chart, Mark
+from modelperf.pages.story import MOST_EVENTS, Story, story
+from modelperf.pages.training import RunRow
 from modelperf.pages.verdicts import State, Verdict
 from modelperf.services import ab_tests
 from modelperf.services import trend as trends
@@ -26,7 +28,7 @@ from modelperf.services.errors import InvalidError, NotFoundError
 from modelperf.services.trend import TrendReport
 from modelperf.templatetags.presentation import decimals_for, fixed, window
 
-MOST_VERSIONS, MOST_RUNS, MOST_TESTS = 20, 5, 3
+MOST_VERSIONS, MOST_TESTS = 20, 3
 FIRST_ROWS = 10
 
 
@@ -66,10 +68,16 @@ class SeriesView:
     versions: list[VersionRow]
     alerts: list[UnresolvedAlert]
     resolved: Alert | None
-    training_runs: list[TrainingRun]
+    training_runs: list[RunRow]
     tests: list[ABTest]
+    story: Story
     test_result: Results | None
     unknown_metric: str
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a run of the series waits or is at work, so that the page has news soon."""
+        return any(one.is_unfinished for one in self.training_runs)
 
     @property
     def latest_window(self) -> str:
@@ -136,7 +144,7 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
     limit = policy.limit_value if is_judged else None
     chart = _chart(row, rows, chosen, limit=limit, means=means, now=now) if chosen else None
     columns = names[:6]
-    tests = _tests(row)
+    tests, runs = _tests(row), training.newest_runs(row)
     unresolved = alerts.unresolved(row)
     return SeriesView(
         row=row,
@@ -163,12 +171,9 @@ def load(row: Row, fleet: Fleet, *, days: int, metric: str, now: datetime) -> Se
         versions=_versions(row, means),
         alerts=unresolved,
         resolved=alerts.resolved(row, unresolved),
-        training_runs=list(
-            TrainingRun.objects.of_series(machine_id=row.machine.pk, model_type=row.model_type)
-            .defer("error_traceback", "hyperparameters")
-            .order_by("-training_start", "-id")[:MOST_RUNS]
-        ),
-        tests=tests,
+        training_runs=training.shown(runs),
+        tests=tests[:MOST_TESTS],
+        story=story(row, runs, tests),
         test_result=ab_tests.results(test=tests[0]) if tests else None,
         unknown_metric=metric if metric and (chosen is None or chosen.key != metric) else "",
     )
@@ -265,4 +270,4 @@ def _versions(row: Row, means: Mapping[int, float]) -> list[VersionRow]:
 
 def _tests(row: Row) -> list[ABTest]:
     of_series = ABTest.objects.of_series(machine_id=row.machine.pk, model_type=row.model_type)
-    return list(of_series.order_by("-test_start", "-id")[:MOST_TESTS])
+    return list(of_series.order_by("-test_start", "-id")[:MOST_EVENTS])

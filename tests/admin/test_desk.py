@@ -239,7 +239,8 @@ def test_index_names_modelperf_and_offers_no_keys_without_scopes(desk: Client) -
 
 
 @pytest.mark.parametrize("name", ["alert", "machine", "modelversion", "modelperformancemetric",
-                                  "trainingrun", "abtest", "policy", "apikey"])  # fmt: skip
+                                  "trainingrun", "abtest", "policy", "apikey",
+                                  "modelactivation"])  # fmt: skip
 def test_lists_have_no_inline_style_or_script(desk: Client, name: str) -> None:
     response = desk.get(f"{ROOT}{name}/")
 

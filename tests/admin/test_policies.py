@@ -121,3 +121,46 @@ def test_changes_are_shown_and_never_edited(desk: Client, superuser: User) -> No
     assert "6.0" in desk.get(f"{CHANGES}{change.pk}/change/").content.decode()
     assert desk.post(f"{CHANGES}{change.pk}/change/", {"min_effect": "1"}).status_code == 403
     assert desk.get(f"{CHANGES}add/").status_code == 403
+
+
+def test_settings_for_retraining_are_written_and_explained(desk: Client) -> None:
+    html = desk.get(f"{POLICIES}add/").content.decode()
+    assert "Retraining</h2>" in html
+    for told in ("twice as many after each that did not help", "an hour at least", "1 day"):
+        assert told in html
+    desk.post(
+        f"{POLICIES}add/",
+        policy_form(
+            trainer='{"kind": "external", "timeout_seconds": 3600}',
+            retrain_automatically="true",
+            retrain_tries="2",
+            retrain_every_seconds="604800",
+            after_training="test",
+            test_duration_hours="48",
+            train_since_change="unknown",
+        ),
+    )
+    policy = Policy.objects.get()
+    assert policy.trainer == {"kind": "external", "timeout_seconds": 3600}
+    assert (policy.retrain_automatically, policy.retrain_tries) == (True, 2)
+    assert (policy.after_training, policy.test_duration_hours) == ("test", 48)
+    assert (policy.train_since_change, policy.retrain_cooldown_seconds) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"trainer": '{"kind": "magic"}'}, "The kind of a trainer is one of"),
+        ({"trainer": '{"kind": "external", "timeout_seconds": 1}'}, "between 60 and a year"),
+        ({"trainer": "[1]"}, "Write an object"),
+        ({"retrain_every_seconds": "5"}, "at least an hour"),
+        ({"after_training": "hope"}, "not one of the available choices"),
+    ],
+)
+def test_wrong_settings_for_retraining_are_refused(
+    desk: Client, wrong: dict[str, object], says: str
+) -> None:
+    html = desk.post(f"{POLICIES}add/", policy_form(**wrong)).content.decode()
+
+    assert says in html
+    assert not Policy.objects.exists()

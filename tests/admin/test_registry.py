@@ -150,15 +150,6 @@ def test_add_model_with_wrong_values_says_why_and_stores_nothing(
     assert ModelVersion.objects.count() == 1
 
 
-def test_activate_is_a_verb_of_the_list(desk: Client) -> None:
-    first = factories.ModelVersionFactory.create(is_active=True)
-    second = factories.ModelVersionFactory.create(machine=first.machine)
-
-    desk.post(MODELS, {"action": "activate", "_selected_action": [second.pk]})
-
-    assert ModelVersion.objects.get(is_active=True) == second
-
-
 def test_model_page_shows_the_artefact_only_to_those_who_may_train(user: User) -> None:
     model = factories.ModelVersionFactory.create(artefact={"coefficients": [1, 2]})
     user.is_staff = True

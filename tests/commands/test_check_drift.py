@@ -20,10 +20,17 @@ import psycopg
 import pytest
 from django.db import connection
 
-from modelperf.models import Alert, CheckRun, DriftState, ModelVersion, StoredVerdict
+from modelperf.models import (
+    Alert,
+    CheckRun,
+    DriftState,
+    ModelVersion,
+    StoredVerdict,
+    TrainingRun,
+)
 from modelperf.services import checks, metrics, policies
 from modelperf.services.database import execute
-from tests.factories import ModelVersionFactory
+from tests.factories import ABTestFactory, ModelVersionFactory, TrainingRunFactory
 from tests.services.builders import START, noisy, series
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -139,6 +146,82 @@ def test_a_dry_run_says_what_would_be_and_stores_nothing(models: list[ModelVersi
     assert not Alert.objects.exists()
     assert not CheckRun.objects.exists()
     assert not StoredVerdict.objects.exists()
+
+
+def test_a_check_of_the_fleet_is_followed_by_retraining(models: list[ModelVersion]) -> None:
+    fallen = models[1]
+    policies.set_policy(
+        model_type="baseline",
+        values={"retrain_automatically": True, "trainer": {"kind": "external"}},
+        by="a",
+    )
+    document = told()
+    asked = TrainingRun.objects.get()
+    followed = document["retraining"]
+    (triggered,) = followed["triggered"]
+    assert (triggered["training_job_id"], triggered["machine_id"]) == (
+        str(asked.pk),
+        str(fallen.machine_id),
+    )
+    assert (asked.trigger_type, asked.alert) == ("drift_detected", Alert.objects.unresolved().get())
+    assert (followed["decided"], followed["resolved"], followed["waiting"]) == ([], [], [])
+
+    waiting = told()["retraining"]["waiting"]
+    place = {"machine_id": str(fallen.machine_id), "model_type": "baseline"}
+    assert waiting == [place | {"reason": "A training is under way."}]
+    _, out, _ = run()
+    line = f"Retraining waits: {fallen.machine.name} · baseline: A training is under way."
+    assert out.splitlines()[-1] == line
+    assert TrainingRun.objects.count() == 1
+
+
+def test_retraining_that_was_asked_for_says_what_takes_it(models: list[ModelVersion]) -> None:
+    values = {"retrain_automatically": True, "trainer": {"kind": "external"}}
+    policies.set_policy(model_type="baseline", values=values, by="a")
+    lines = run()[1].splitlines()
+    run_id = TrainingRun.objects.get().pk
+    assert lines[-2:] == [
+        f"Retraining asked for: {models[1].machine.name} · baseline ({run_id}).",
+        "A worker takes them; without one, manage.py run_training does.",
+    ]
+
+
+@pytest.mark.parametrize("part", ["--dry-run", "--as-of", "--machine", "--model-type"])
+def test_a_part_of_a_check_is_not_followed(models: list[ModelVersion], part: str) -> None:
+    values = {"retrain_automatically": True, "trainer": {"kind": "external"}}
+    policies.set_policy(model_type="baseline", values=values, by="a")
+    given = {
+        "--as-of": ["2026-03-01T00:00:00Z"],
+        "--machine": [str(models[1].machine_id)],
+        "--model-type": ["baseline"],
+    }
+    assert told(part, *given.get(part, []))["retraining"] is None
+    assert not TrainingRun.objects.exists()
+
+
+def test_a_test_that_is_over_is_decided(models: list[ModelVersion]) -> None:
+    policies.set_policy(model_type="baseline", values={"after_training": "test"}, by="a")
+    served = models[0]
+    challenger = ModelVersionFactory.create(machine=served.machine)
+    test = ABTestFactory.create(
+        machine=served.machine,
+        model_a=served,
+        model_b=challenger,
+        training_run=TrainingRunFactory.create(
+            machine=served.machine,
+            training_status="completed",
+            training_end=START,
+            training_start=START,
+            model=challenger,
+            model_version=challenger.model_version,
+        ),
+        test_start=START,
+        test_end=START + timedelta(days=1),
+    )
+    (decided,) = told()["retraining"]["decided"]
+    test.refresh_from_db()
+    assert (decided["test_id"], decided["decision"]) == (str(test.pk), "no_winner")
+    assert test.decision == "no_winner"
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import time_machine
 from django.utils import timezone
 
 from modelperf.models import Machine, ModelVersion
-from modelperf.services import metrics, registry
+from modelperf.services import checks, metrics, registry
 from modelperf.services.metrics import Evaluation
+from tests import factories
+from tests.services import loop
+from tests.services.builders import noisy as noisy_losses
 
 BY = "user:tests"
 DAY = timedelta(days=1)
@@ -81,3 +85,39 @@ def series(values: Sequence[float], *, name: str = "pump 1", **fields: Any) -> M
     model = version(machine(name))
     record(model, values, **fields)
     return model
+
+
+def fail(machine: Machine, message: str) -> None:
+    """Let a training of a machine have failed an hour after it was asked for."""
+    begun = timezone.now() - DAY
+    factories.TrainingRunFactory.create(
+        machine=machine,
+        failed=True,
+        error_message=message,
+        created_at=begun,
+        training_start=begun,
+        training_end=begun + DAY / 24,
+    )
+
+
+def looped(name: str = "pump 7") -> Machine:
+    """Return a machine that fell, was trained anew by itself, tested, promoted: all is well again.
+
+    The days pass on a clock of its own; the last of them is over.
+    """
+    start = loop.CHECKED
+    with time_machine.travel(start) as clock:
+        (model,) = loop.fallen(45, after_training="test", test_duration_hours=20 * 24)
+        Machine.objects.filter(pk=model.machine_id).update(name=name)
+        clock.shift(DAY / 24)
+        checks.run(by="command:check_drift")
+        loop.follow()
+        clock.shift(40)
+        loop.trained()
+        clock.shift(20 * DAY)
+        new = loop.newest(model)
+        loop.record(model, noisy_losses(5, 20, level=1.5), first=loop.N)
+        loop.record(new, noisy_losses(6, 20), first=loop.N)
+        clock.shift(DAY)
+        loop.follow()
+    return model.machine

@@ -1,4 +1,4 @@
-"""`manage.py check_drift`: judge every series of the fleet, and let the alerts follow."""
+"""`manage.py check_drift`: judge the fleet, and let the alerts and retraining follow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from modelperf.management import check_followed
 from modelperf.models import Alert, Machine
 from modelperf.models.registry import Series
-from modelperf.services import checks
+from modelperf.services import checks, retraining
 from modelperf.services.checks import Look, Report
 from modelperf.services.errors import ConflictError
 from modelperf.services.policies import Policies
@@ -35,7 +36,9 @@ class Command(BaseCommand):
 
     help = (
         "Judge what was recorded since the last check, ration the alerts of the whole fleet, and"
-        " find series whose evaluations stopped. Exits with 0 when done (also where another check"
+        " find series whose evaluations stopped. A check of the whole fleet that stores is followed"
+        " by retraining, where policies ask for it: tests that are over are decided, and runs asked"
+        " for that a worker or run_training takes. Exits with 0 when done (also where another check"
         " is running already, which it says), 1 on an error, such as"
         " an unknown machine or type, 2 on wrong arguments, and 3 with"
         " --fail-on-drift where something is wrong with an active version."
@@ -72,10 +75,17 @@ class Command(BaseCommand):
         except ConflictError as error:
             self._tell_busy(str(error), options["format"])
             return
+        followed = retraining.follow(by=BY) if _is_whole(options) else None
         if options["format"] == "json":
-            self.stdout.write(msgspec.json.encode(_document(report)).decode())
+            told = {
+                **_document(report),
+                "retraining": followed and check_followed.document(followed),
+            }
+            self.stdout.write(msgspec.json.encode(told).decode())
         else:
             self._print(report)
+            for line in check_followed.lines(followed) if followed else ():
+                self.stdout.write(line)
         if options["fail_on_drift"] and report.has_drift:
             sys.exit(DRIFT_FOUND)
 
@@ -95,6 +105,12 @@ class Command(BaseCommand):
         for line in _fleet_alerts(report):
             self.stdout.write(line)
         self.stdout.write(_sentence(report))
+
+
+def _is_whole(options: dict[str, Any]) -> bool:
+    """Whether the whole fleet was judged as it is now, which is what retraining goes by."""
+    is_part = options["model_type"] or options["machine"]
+    return not (is_part or options["as_of"] or options["dry_run"])
 
 
 def _document(report: Report) -> dict[str, Any]:

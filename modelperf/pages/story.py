@@ -1,0 +1,242 @@
+"""What happened to a series, as its tables tell: alert, training, test, activation, resolution."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db.models.fields.json import KT
+from django.urls import reverse
+from django.utils.text import capfirst
+
+from modelperf.models import ABTest, Alert, ModelActivation, TrainingRun
+from modelperf.pages.fleet import Row
+from modelperf.services.alerts_conditions import JUDGED_TYPES
+from modelperf.services.alerts_following import RETRAINED, SYSTEM
+from modelperf.templatetags.presentation import (
+    actor,
+    day,
+    severity_state,
+    span,
+    whole,
+    window,
+    words,
+)
+
+MOST_EVENTS: Final = 40
+TOLD_TYPES: Final = (
+    *JUDGED_TYPES,
+    Alert.Type.TRAINING_FAILED.value,
+    Alert.Type.RETRAINING_NOT_HELPING.value,
+)
+# A look at all that is due says when it began; what it decides before it resolves comes later.
+ONE_LOOK: Final = timedelta(minutes=1)
+_DECISIONS: Final = {
+    ABTest.Decision.PROMOTE_A: "version {a} goes on",
+    ABTest.Decision.PROMOTE_B: "version {b} is promoted",
+    ABTest.Decision.NO_WINNER: "no winner, version {a} goes on",
+    ABTest.Decision.MANUAL_REVIEW: "a person has to look",
+}
+_ACTIVATIONS: Final = {
+    ModelActivation.Kind.ACTIVATED: "Version {} activated",
+    ModelActivation.Kind.PROMOTED: "Version {} promoted",
+    ModelActivation.Kind.ROLLED_BACK: "Rolled back to version {}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened: what in a few words, why, and by whom; `page` is in the admin."""
+
+    when: datetime
+    glyph: str
+    css: str
+    word: str
+    text: str = ""
+    note: str = ""
+    by: str = ""
+    page: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What happened, oldest first; `is_cut` where there was more before."""
+
+    events: Sequence[Event]
+    is_cut: bool
+
+
+def story(row: Row, runs: Sequence[TrainingRun], tests: Sequence[ABTest]) -> Story:
+    """Return the story of a series, of which the newest runs and tests are given."""
+    alerts, activations = _alerts(row), _activations(row)
+    told = [
+        *(_opened(alert) for alert in alerts),
+        *(event for run in runs for event in _of_run(run, {a.alert_message for a in alerts})),
+        *(event for test in tests for event in _of_test(test)),
+        *(_activated(activation) for activation in activations),
+    ]
+    resolved = [_resolved(alert) for alert in alerts if alert.resolved_at]
+    ends = [event.when for event in told]
+    placed = [(event.when, event) for event in told]
+    placed += [(_after(event, ends), event) for event in resolved]
+    # Sorting keeps the order of what happened at once, which is the order above.
+    events = [event for _, event in sorted(placed, key=lambda pair: pair[0])]
+    is_cut = len(events) > MOST_EVENTS or any(
+        len(source) >= MOST_EVENTS for source in (runs, tests, activations, alerts)
+    )
+    return Story(events[-MOST_EVENTS:], is_cut)
+
+
+def _after(resolved: Event, others: Iterable[datetime]) -> datetime:
+    """Return where a resolution is told: after what the same look did, whose beginning it bears."""
+    same = (when for when in others if timedelta() <= when - resolved.when <= ONE_LOOK)
+    return max(same, default=resolved.when)
+
+
+def _alerts(row: Row) -> list[Alert]:
+    found = Alert.objects.filter(machine_id=row.machine.pk, model_type=row.model_type)
+    return list(
+        found.filter(alert_type__in=TOLD_TYPES)
+        .annotate(waits=KT("auto_action_result__waits"))
+        .defer("alert_details", "auto_action_result", "metadata")
+        .order_by("-alert_timestamp", "-id")[:MOST_EVENTS]
+    )
+
+
+def _activations(row: Row) -> list[ModelActivation]:
+    found = ModelActivation.objects.of_series(machine_id=row.machine.pk, model_type=row.model_type)
+    return list(found.order_by("-activated_at", "-id")[:MOST_EVENTS])
+
+
+def _opened(alert: Alert) -> Event:
+    waits = "" if alert.is_resolved else getattr(alert, "waits", None)
+    return Event(
+        when=alert.alert_timestamp,
+        glyph=alert.severity if alert.severity != Alert.Severity.NORMAL else "open",
+        css=severity_state(alert.severity),
+        word="Alert opened",
+        text=alert.alert_message,
+        note=f"Automatic retraining waits: {waits}" if waits else "",
+        page=_page("alert", alert.pk),
+    )
+
+
+def _resolved(alert: Alert) -> Event:
+    assert alert.resolved_at is not None  # noqa: S101 -- a resolved alert has one, as the caller saw
+    return Event(
+        when=alert.resolved_at,
+        glyph="ok",
+        css="improved" if alert.resolution_action == RETRAINED else "stable",
+        word="Alert resolved",
+        text=f"{words(alert.resolution_action)}: {words(alert.alert_type).lower()}"
+        f"{_of_version(alert.model_version)}.",
+        note=alert.resolution_notes,
+        by=done_by(alert.resolved_by or ""),
+        page=_page("alert", alert.pk),
+    )
+
+
+def _of_run(run: TrainingRun, told: Container[str]) -> Iterator[Event]:
+    """Yield how a run was asked for and how it ended; what alerts have told is not told again."""
+    page = _page("trainingrun", run.pk)
+    asked = words(run.trigger_type)
+    is_told = run.alert_id is not None and run.reason in told
+    yield Event(
+        when=run.created_at,
+        glyph="training",
+        css="running",
+        word="Training asked for",
+        text=f"For the alert: {asked.lower()}." if is_told else f"{asked}: {run.reason}",
+        by=done_by(run.triggered_by),
+        page=page,
+    )
+    if run.training_end is None:
+        return
+    glyph, css, word, text, by = _ended(run)
+    yield Event(run.training_end, glyph, css, word, text, by=by, page=page)
+
+
+def _ended(run: TrainingRun) -> tuple[str, str, str, str, str]:
+    """Return glyph, colour, word, text and actor of the end of a run."""
+    if run.training_status == TrainingRun.Status.COMPLETED:
+        return "ok", "stable", f"Version {run.model_version} trained", _trained(run), ""
+    if run.training_status == TrainingRun.Status.FAILED:
+        return "alert", "degraded", "Training failed", run.error_message, ""
+    by = done_by(str(run.metadata.get("cancelled_by", "")))
+    return "none", "stable", "Training cancelled", "", by
+
+
+def _trained(run: TrainingRun) -> str:
+    samples = f" on {whole(run.training_samples)} samples" if run.training_samples else ""
+    trainer = f" by {run.trainer}" if run.trainer else ""
+    took = f", in {span(run.training_duration_seconds)}" if run.training_duration_seconds else ""
+    data = window(run.training_data_start, run.training_data_end)
+    return f"Trained{trainer}{samples} of {data}{took}."
+
+
+def _of_test(test: ABTest) -> Iterator[Event]:
+    page = _page("abtest", test.pk)
+    versions = {"a": test.model_a_version, "b": test.model_b_version}
+    until = f" until {day(test.test_end)}" if test.test_end else ""
+    cancelled = test.test_status == ABTest.Status.CANCELLED
+    yield Event(
+        when=test.created_at,
+        glyph="ab",
+        css="stable" if cancelled else "running",
+        word="A/B test started",
+        text="Version {b} against version {a}".format(**versions)
+        + f", on windows from {day(test.test_start)}{until}.",
+        note=f"Cancelled by {done_by(str(test.metadata.get('cancelled_by', '')))}."
+        if cancelled
+        else "",
+        by=done_by(test.created_by),
+        page=page,
+    )
+    if test.decision is None or test.decided_at is None:
+        return
+    yield Event(
+        when=test.decided_at,
+        glyph="ab",
+        css="improved" if test.decision == ABTest.Decision.PROMOTE_B else "stable",
+        word="A/B test decided",
+        text=capfirst(_DECISIONS[ABTest.Decision(test.decision)].format(**versions)) + ".",
+        note=test.decision_notes,
+        by=done_by(test.decided_by or ""),
+        page=page,
+    )
+
+
+def _activated(activation: ModelActivation) -> Event:
+    before = activation.previous_version
+    is_promoted = activation.kind == ModelActivation.Kind.PROMOTED
+    is_back = activation.kind == ModelActivation.Kind.ROLLED_BACK
+    word = _ACTIVATIONS[ModelActivation.Kind(activation.kind)]
+    return Event(
+        when=activation.activated_at,
+        glyph="degraded" if is_back else "improved" if is_promoted else "own",
+        css="improved" if is_promoted else "drift" if is_back else "stable",
+        word=word.format(activation.model_version),
+        text=f"It serves in place of version {before}." if before else "It is the first to serve.",
+        # The reason of a promotion is the decision of its test, told right above.
+        note="" if is_promoted else activation.reason,
+        by=done_by(activation.activated_by),
+        page=_page("modelversion", activation.model_id),
+    )
+
+
+def _of_version(version: int | None) -> str:
+    return f" of version {version}" if version else ""
+
+
+def done_by(stored: str) -> str:
+    """Return who did it; what nobody did by hand was modelperf."""
+    if stored == SYSTEM or stored.startswith("system:"):
+        return "modelperf"
+    return actor(stored)
+
+
+def _page(name: str, key: uuid.UUID) -> str:
+    return reverse(f"admin:modelperf_{name}_change", args=[key])

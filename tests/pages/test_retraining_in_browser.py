@@ -1,0 +1,121 @@
+"""The story of a series and its verbs in a real browser; progress that follows by itself."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+from modelperf.models import Machine, ModelVersion, TrainingRun
+from modelperf.services import registry, training
+from tests import factories
+from tests.pages import worlds
+from tests.pages.conftest import Visit
+from tests.pages.test_browser import LOOKS, PAGE, serious, widths
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def operator(user: User) -> User:
+    """Return a user who may train and activate."""
+    allowed = ("add_trainingrun", "add_modelperformancemetric")
+    user.user_permissions.set(Permission.objects.filter(codename__in=allowed))
+    return user
+
+
+@pytest.fixture
+def at_work() -> Machine:
+    """Return a machine with a story, and a run at work on it."""
+    machine = worlds.looped("a pump with a name that is rather long to show, in hall 7")
+    worlds.fail(machine, "FileNotFoundError: " + "/srv/readings/of/hall-7/" * 6)
+    factories.TrainingRunFactory.create(
+        machine=machine,
+        running=True,
+        attempt=1,
+        trainer="command",
+        triggered_by="user:ada",
+        progress_percent=40,
+        progress_message="fitting the second half",
+    )
+    return machine
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_story_and_verbs_are_accessible_clean_and_fit(
+    visit: Visit, operator: User, at_work: Machine, scheme: str, width: int
+) -> None:
+    watched = visit(f"{PAGE}?machine={at_work.pk}", user=operator, scheme=scheme, width=width)
+
+    assert watched.page.locator(".story > li").count() == 10
+    assert watched.page.get_by_role("link", name="Retrain…").is_visible()
+    assert widths(watched) == (width, width)
+    assert serious(watched) == []
+    watched.assert_clean()
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_question_is_accessible_clean_and_fits(
+    visit: Visit, operator: User, at_work: Machine, scheme: str, width: int
+) -> None:
+    address = f"{PAGE}/roll-back?machine={at_work.pk}&type=baseline"
+    watched = visit(address, user=operator, scheme=scheme, width=width)
+
+    assert watched.page.get_by_label("Reason").is_visible()
+    assert widths(watched) == (width, width)
+    assert serious(watched) == []
+    watched.assert_clean()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_retrain_is_asked_once_more_and_told(
+    visit: Visit, operator: User, javascript: bool
+) -> None:
+    machine = worlds.machine()
+    worlds.version(machine)
+    page = visit(f"{PAGE}?machine={machine.pk}", user=operator, javascript=javascript).page
+
+    page.get_by_role("link", name="Retrain…").click()
+    page.get_by_label("Reason").fill("the works are over")
+    page.get_by_role("button", name="Retrain").click()
+
+    assert "A training was asked for." in page.get_by_role("status").first.inner_text()
+    assert "Manual: the works are over" in page.locator("#training").inner_text()
+    assert TrainingRun.objects.get().triggered_by == f"user:{operator.username}"
+
+
+def test_versions_are_activated_and_rolled_back(visit: Visit, operator: User) -> None:
+    machine = worlds.machine()
+    worlds.version(machine)
+    worlds.version(machine, active=False)
+    watched = visit(f"{PAGE}?machine={machine.pk}", user=operator)
+    page = watched.page
+
+    page.get_by_role("link", name="Activate v2…").click()
+    page.get_by_role("button", name="Activate").click()
+    assert ModelVersion.objects.get(is_active=True).model_version == 2
+
+    page.get_by_role("link", name="Roll back to v1…").click()
+    page.get_by_label("Reason").fill("it is worse")
+    page.get_by_role("button", name="Roll back").click()
+    assert ModelVersion.objects.get(is_active=True).model_version == 1
+    assert "Rolled back to version 1" in page.locator(".story").inner_text()
+    watched.assert_clean()
+
+
+def test_progress_and_its_end_show_up_by_themselves(visit: Visit, operator: User) -> None:
+    machine = worlds.machine()
+    worlds.version(machine)
+    training.trigger(machine=machine, model_type="baseline", reason="x", by="user:ada")
+    runs = TrainingRun.objects.all()
+    watched = visit(f"{PAGE}?machine={machine.pk}", user=operator)
+    page = watched.page
+
+    runs.update(progress_percent=40, progress_message="fitting")
+    page.locator("#training progress").wait_for()
+    assert "40 %, fitting" in page.locator("#training").inner_text()
+
+    training.cancel(run=runs.get(), by="user:eve")
+    registry.activate_model(model=worlds.version(machine, active=False), by="user:eve")
+    page.locator(".story", has_text="Training cancelled").wait_for()
+    assert page.locator("#training progress").count() == 0
+    watched.assert_clean()
