@@ -106,6 +106,7 @@ class Workers:
 
 def environment_of(folder: Path) -> dict[str, str]:
     """Return what lets a worker start the commands of a test."""
+    (folder / "training").mkdir()
     return {
         "MODELPERF_COMMAND_DIR": str(folder / "commands"),
         "MODELPERF_TRAINING_DIR": str(folder / "training"),

@@ -1,0 +1,1 @@
+"""What breaks on purpose, longer and harder than the tests do."""
