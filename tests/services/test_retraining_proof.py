@@ -112,6 +112,14 @@ def test_a_newer_version_that_falls_itself_takes_the_alert_over() -> None:
     assert settle() == []
 
 
+def test_what_is_degraded_itself_proves_nothing_even_by_what_it_was_before() -> None:
+    second = fallen()
+    record(second, REPLACED, noisy(2, 32, fall_at=20))
+    assert Alert.objects.unresolved().filter(model=second).exists()
+    assert settle() == []
+    assert Alert.objects.unresolved().filter(model_version=1).exists()
+
+
 def test_a_proof_is_void_once_the_newer_version_has_taken_the_alert_over() -> None:
     second = fallen()
     record(second, REPLACED, noisy(2, 20))
