@@ -61,11 +61,27 @@ def rollback(*, machine: Machine, model_type: str, reason: str, by: str) -> Mode
 
 def previous_active(*, machine: Machine, model_type: str) -> ModelVersion | None:
     """Return the version that a rollback would activate."""
+    served = _served(machine, model_type)
+    if len(served) < 2 or served[-1] is None:
+        return None
+    is_present = ModelVersion.objects.filter(pk=served[-1].pk, is_active=True).exists()
+    return served[-2] if is_present else None
+
+
+def _served(machine: Machine, model_type: str) -> list[ModelVersion | None]:
+    """Return which versions served in turn, without what was rolled back from; None is nothing."""
+    served: list[ModelVersion | None] = []
     activations = ModelActivation.objects.of_series(machine_id=machine.pk, model_type=model_type)
-    into_service = activations.exclude(kind=ModelActivation.Kind.ROLLED_BACK)
-    of_present = into_service.filter(model__is_active=True).select_related("previous")
-    activation = of_present.order_by("-activated_at", "-id").first()
-    return activation.previous if activation else None
+    for one in activations.select_related("model", "previous").order_by("activated_at", "id"):
+        if not served or served[-1] != one.previous:
+            served.append(one.previous)
+        if one.kind == ModelActivation.Kind.ROLLED_BACK:
+            served.pop()
+            while served and served[-1] != one.model:
+                served.pop()
+        if not served or served[-1] != one.model:
+            served.append(one.model)
+    return served
 
 
 def swap(
