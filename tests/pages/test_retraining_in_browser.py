@@ -119,3 +119,26 @@ def test_progress_and_its_end_show_up_by_themselves(visit: Visit, operator: User
     page.locator(".story", has_text="Training cancelled").wait_for()
     assert page.locator("#training progress").count() == 0
     watched.assert_clean()
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 375)])
+def test_admin_asks_for_the_reason_of_a_roll_back(
+    visit: Visit, superuser: User, scheme: str, width: int
+) -> None:
+    machine = worlds.machine("pump 7")
+    first, second = worlds.version(machine), worlds.version(machine)
+    watched = visit("/admin/modelperf/modelversion/", user=superuser, scheme=scheme, width=width)
+    page = watched.page
+
+    page.locator(f"input[value='{second.pk}']").check()
+    page.get_by_label("Action:").select_option("roll_back")
+    page.get_by_role("button", name="Go").click()
+    assert "pump 7 · baseline: back to version 1" in page.locator("#content").inner_text()
+    assert widths(watched) == (width, width)
+    watched.assert_clean()  # before axe, whose own styles the admin's policy refuses
+    assert serious(watched) == []
+    page.get_by_label("Reason").fill("it is worse")
+    page.get_by_role("button", name="Roll back").click()
+
+    assert page.locator(".messagelist").inner_text().strip() == "1 rolled back."
+    assert ModelVersion.objects.get(is_active=True) == first
