@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import traceback
 from datetime import datetime
+from functools import partial
 
 import structlog
+from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import Alert, TrainingRun
@@ -14,6 +16,7 @@ from modelperf.services.alerts_following import SeriesPlace
 from modelperf.services.alerts_raising import end_alert, raise_alert, series_key
 from modelperf.services.errors import DomainError
 from modelperf.trainers import TrainingError
+from modelperf.trainers.command_folders import discard_artefacts
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +54,8 @@ def end(run: TrainingRun, status: TrainingRun.Status, ended: datetime) -> None:
         seconds = (run.training_end - run.training_start).total_seconds()
         run.training_duration_seconds = seconds
     run.lease_id = run.leased_until = run.retry_at = None
+    if status != TrainingRun.Status.COMPLETED:  # what was kept of it belongs to no version
+        transaction.on_commit(partial(discard_artefacts, run_id=run.pk), robust=True)
 
 
 def told(error: BaseException) -> tuple[str, str, str]:

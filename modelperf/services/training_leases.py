@@ -123,7 +123,16 @@ def recover(*, by: str, now: datetime | None = None) -> list[TrainingRun]:
     moment = now or timezone.now()
     _enqueue_forgotten(moment)
     lost = TrainingRun.objects.unfinished().filter(leased_until__lt=moment).order_by("leased_until")
-    return [run for pk in lost.values_list("pk", flat=True) if (run := _recover(pk, moment, by))]
+    return [run for pk in lost.values_list("pk", flat=True) if (run := _one(pk, moment, by))]
+
+
+def _one(pk: uuid.UUID, now: datetime, by: str) -> TrainingRun | None:
+    """Recover one run; where that breaks, the others are still to be recovered."""
+    try:
+        return _recover(pk, now, by)
+    except Exception:
+        log.exception("training_not_recovered", run_id=str(pk))
+        return None
 
 
 @transaction.atomic

@@ -35,6 +35,7 @@ from modelperf.trainers import (
     UnavailableError,
     find,
 )
+from modelperf.trainers.command_folders import discard_artefacts
 
 log = structlog.get_logger(__name__)
 
@@ -137,9 +138,21 @@ def _complete(run: TrainingRun, lease: Lease, trained: TrainedModel, by: str) ->
     with transaction.atomic():
         locked = _of_lease(run, lease).select_for_update(of=("self",)).first()
         if locked is None:
-            log.warning("training_not_wanted", run_id=str(run.id))  # cancelled, or given up
+            _throw_away(run)
             return
         complete(run=locked, trained=trained, by=by)
+
+
+def _throw_away(run: TrainingRun) -> None:
+    """Drop what a run came to that was cancelled or given up; nothing, where it is stored already.
+
+    A transaction that is repeated may have been committed the first time.
+    """
+    completed = TrainingRun.objects.filter(training_status=TrainingRun.Status.COMPLETED)
+    if completed.filter(pk=run.pk, attempt=run.attempt).exists():
+        return
+    log.warning("training_not_wanted", run_id=str(run.id))
+    discard_artefacts(run_id=run.pk, up_to=run.attempt)
 
 
 def complete(

@@ -21,6 +21,7 @@ from tests.trainers.scripts import Commands
 
 LONGEST_MOMENT_SECONDS: Final = 1.2  # a run takes about half of it
 TERMINAL_SECONDS: Final = 60.0
+MOST_UNFINISHED: Final = 6  # what is measured is how soon runs go on, not a queue
 # Leaves a child behind that nothing asks to end, and tells of its end in a file.
 STEPS: Final = """
     import json, os, sys, time
@@ -99,6 +100,7 @@ def killed(workers: Workers, commands: Commands, place: Path, *, kills: int, see
     restarted: dict[UUID, datetime] = {}
     workers.start()
     for _ in range(kills):
+        wait_until(lambda: TrainingRun.objects.unfinished().count() < MOST_UNFINISHED)
         run = _asked_for()
         over = timezone.now() + timedelta(seconds=moments.uniform(0, LONGEST_MOMENT_SECONDS))
         wait_until(lambda over=over: timezone.now() >= over)

@@ -145,6 +145,14 @@ def test_recover_fails_what_others_were_to_train_and_nobody_reported(fields, rea
     assert Alert.objects.filter(alert_type="training_failed").count() == 1
 
 
+@pytest.mark.django_db
+def test_recover_goes_on_where_one_run_cannot_be_recovered():
+    broken = lost(metadata={"workers_died": "many"}, leased_until=LONG_AGO - timedelta(hours=1))
+    sound = lost()
+    assert training_leases.recover(by=BY) == [sound]
+    assert stored(broken).training_status == "running"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_recover_by_many_at_once_decides_about_each_run_once():
     PolicyFactory.create(training_retries=1)

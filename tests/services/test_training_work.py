@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -72,6 +74,43 @@ def test_claim_by_many_at_once_succeeds_for_one():
     claimed = at_once(12, lambda _: training_work.claim(run_id=run.pk, by=BY))
     assert [one for one in claimed if one is not None] == [run]
     assert stored(run).attempt == 1
+
+
+# --- what was kept ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(settings, tmp_path) -> Callable[[TrainingRun, int], Path]:
+    """Keep something for an attempt of a run, as a command does."""
+    settings.TRAINING_DIR = tmp_path
+
+    def keep(run: TrainingRun, attempt: int) -> Path:
+        folder = tmp_path / "artefacts" / f"{run.pk}-{attempt}"
+        folder.mkdir(parents=True)
+        (folder / "weights").write_text("1 2 3")
+        return folder
+
+    return keep
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("kind", "is_there"),
+    [("learns_nothing", True), ("breaks", False), ("cancelled_meanwhile", False)],
+)
+def test_artefacts_of_a_run_stay_where_it_is_completed_only(kept, kind, is_there):
+    run = pending(trained_by(kind))
+    folder = kept(run, 1)
+    worked_on(run)
+    assert folder.exists() == is_there
+
+
+@pytest.mark.django_db(transaction=True)
+def test_artefacts_of_who_lost_the_run_go_and_those_of_the_next_attempt_stay(kept):
+    run = pending(trained_by("taken_meanwhile"))
+    lost, next_one = kept(run, 1), kept(run, 2)
+    worked_on(run)
+    assert (lost.exists(), next_one.exists()) == (False, True)
 
 
 # --- train ----------------------------------------------------------------------------------
