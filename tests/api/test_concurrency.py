@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
@@ -19,8 +19,10 @@ from modelperf.models import (
     ModelVersion,
     TrainingRun,
 )
+from modelperf.services import policies, retraining, training
 from tests import factories
 from tests.api.calls import ROOT, evaluation, recorded, series_of, steps
+from tests.services import loop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,6 +105,94 @@ def test_one_of_twenty_four_triggers_starts_a_training(model: ModelVersion) -> N
     assert all(answer["training_job_id"] is None for answer in busy)
     run = TrainingRun.objects.get()
     assert (str(run.pk), run.reason) == (started["training_job_id"], started["reason"])
+
+
+ROUNDS = 4
+CALLERS = 34  # three calls each, or two: a hundred, on the connections that there are
+
+
+@pytest.fixture
+def degraded() -> ModelVersion:
+    """Return a version whose alert asks for trainings that fail, again and again."""
+    policies.set_policy(
+        model_type="baseline",
+        values={
+            "retrain_automatically": True,
+            "retrain_cooldown_seconds": 0,
+            "retrain_tries": 20,
+            "retrain_daily_cap": 1000,
+            "trainer": {"kind": "tests-loop", "outcome": "fails"},
+        },
+        by=loop.BY,
+    )
+    alert = factories.AlertFactory()
+    factories.CheckRunFactory()
+    return alert.model
+
+
+def asked(client: APIClient, number: int, model: ModelVersion) -> list[bool]:
+    """Ask for trainings in the way that is this caller's, and return which were triggered."""
+    if number % 17 == 0:  # as a worker does
+        return [bool(retraining.follow(by=f"worker {number}").triggered) for _ in range(2)]
+    if number % 4 == 1:  # as admin and commands do
+        given = {"machine": model.machine, "model_type": model.model_type, "by": f"user:{number}"}
+        return [training.trigger(reason="mine", **given).triggered for _ in range(3)]
+    given = series_of(model) | {"reason": f"caller {number}"}
+    responses = [client.post(f"{ROOT}/retrain/trigger", given) for _ in range(3)]
+    assert {response.status_code for response in responses} == {200}
+    return [response.json()["triggered"] for response in responses]
+
+
+def unfinished() -> int:
+    return TrainingRun.objects.unfinished().count()
+
+
+def watched(model: ModelVersion, work: Callable[[], Any]) -> tuple[list[Any], list[int]]:
+    """Let everybody ask while somebody counts the unfinished runs; return both."""
+    is_over = Event()
+    left = iter(range(CALLERS))
+    done: list[int] = []
+
+    def call(client: APIClient, number: int) -> Any:
+        if number == CALLERS:
+            counted = [unfinished()]
+            while not is_over.is_set():
+                counted.append(unfinished())
+            return [*counted, unfinished()]
+        if number == CALLERS + 1:
+            return work()
+        try:
+            return asked(client, number, model)
+        finally:
+            done.append(next(left))
+            if len(done) == CALLERS:
+                is_over.set()
+
+    *answers, counted, _ = at_once(CALLERS + 2, call)
+    return answers, counted
+
+
+def test_of_a_hundred_triggers_from_everywhere_one_is_a_run(degraded: ModelVersion) -> None:
+    for _ in range(ROUNDS):
+        answers, counted = watched(degraded, lambda: None)
+        triggered = [one for answer in answers for one in answer]
+        assert len(triggered) == 100
+        assert triggered.count(True) == 1
+        assert max(counted) == 1
+        (run,) = training.run_pending(by="worker")
+        assert run.training_status == "failed"
+    assert TrainingRun.objects.count() == ROUNDS
+
+
+def test_while_runs_end_others_begin_but_never_two_at_once(degraded: ModelVersion) -> None:
+    def train() -> None:
+        for _ in range(20):
+            training.run_pending(by="worker")
+
+    answers, counted = watched(degraded, train)
+    triggered = [one for answer in answers for one in answer]
+    assert triggered.count(True) == TrainingRun.objects.count() >= 1
+    assert max(counted) <= 1
 
 
 def test_one_of_twenty_starts_begins_a_test(model: ModelVersion) -> None:
