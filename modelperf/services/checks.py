@@ -73,7 +73,9 @@ def run(
             report = report_on(seen, changes, skipped, started_at, run_id if stores else None)
             if stores:
                 _store(seen, changes, report, scope, by)
-    log.info("fleet_checked", by=by, dry_run=not stores, **report.summary)
+    has_news = report.n_judged or report.summary["opened"] or report.summary["cleared"]
+    tell = log.info if has_news else log.debug  # a worker looks often
+    tell("fleet_checked", by=by, dry_run=not stores, **report.summary)
     return report
 
 

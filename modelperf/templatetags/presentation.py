@@ -118,6 +118,8 @@ def span(value: timedelta | float | None) -> str:
     if value is None:
         return NOTHING
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if 0 < seconds < 1:
+        return "under 1 s"
     for unit, size, until in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 48), ("d", 86400, 60)):
         if seconds < size * until:
             return f"{round(seconds / size)} {unit}"
