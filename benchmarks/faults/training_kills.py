@@ -15,6 +15,8 @@ from pathlib import Path
 from benchmarks.check import prepare_environment
 from tests.place import PLACE
 
+QUIET = "ERROR"  # that workers died is no news here
+
 
 def main() -> None:
     """Kill, and print what became of the runs."""
@@ -24,6 +26,7 @@ def main() -> None:
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="modelperf-bench-", dir=PLACE) as folder:
         prepare_environment(folder)
+        os.environ["MODELPERF_LOG_LEVEL"] = QUIET
         import django
 
         django.setup()
@@ -52,7 +55,8 @@ def _measure(folder: Path, kills: int, seed: int) -> list[str]:
     place = folder / "commands-at-work"
     place.mkdir()
     commands = Commands(place, settings)
-    workers = Workers("--trainings", "2", **environment_of(place))
+    environment = {**environment_of(place), "MODELPERF_LOG_LEVEL": QUIET}
+    workers = Workers("--trainings", "2", **environment)
     try:
         outcome = killed(workers, commands, place, kills=kills, seed=seed)
     finally:
