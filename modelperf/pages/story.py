@@ -74,7 +74,7 @@ def story(row: Row, runs: Sequence[TrainingRun], tests: Sequence[ABTest]) -> Sto
     alerts, activations = _alerts(row), _activations(row)
     told = [
         *(_opened(alert) for alert in alerts),
-        *(event for run in runs for event in _of_run(run, {a.alert_message for a in alerts})),
+        *(event for run in runs for event in _of_run(run, {alert.pk for alert in alerts})),
         *(event for test in tests for event in _of_test(test)),
         *(_activated(activation) for activation in activations),
     ]
@@ -139,17 +139,18 @@ def _resolved(alert: Alert) -> Event:
     )
 
 
-def _of_run(run: TrainingRun, told: Container[str]) -> Iterator[Event]:
-    """Yield how a run was asked for and how it ended; what alerts have told is not told again."""
+def _of_run(run: TrainingRun, told: Container[uuid.UUID | None]) -> Iterator[Event]:
+    """Yield how a run was asked for and how it ended; what its alert tells is not told again."""
     page = _page("trainingrun", run.pk)
     asked = words(run.trigger_type)
-    is_told = run.alert_id is not None and run.reason in told
     yield Event(
         when=run.created_at,
         glyph="training",
         css="running",
         word="Training asked for",
-        text=f"For the alert: {asked.lower()}." if is_told else f"{asked}: {run.reason}",
+        text=f"For the alert: {asked.lower()}."
+        if run.alert_id in told
+        else f"{asked}: {run.reason}",
         by=done_by(run.triggered_by),
         page=page,
     )
@@ -172,9 +173,15 @@ def _ended(run: TrainingRun) -> tuple[str, str, str, str, str]:
 def _trained(run: TrainingRun) -> str:
     samples = f" on {whole(run.training_samples)} samples" if run.training_samples else ""
     trainer = f" by {run.trainer}" if run.trainer else ""
-    took = f", in {span(run.training_duration_seconds)}" if run.training_duration_seconds else ""
+    took = _took(run.training_duration_seconds)
     data = window(run.training_data_start, run.training_data_end)
     return f"Trained{trainer}{samples} of {data}{took}."
+
+
+def _took(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f", in {span(seconds)}" if seconds >= 1 else ", in less than a second"
 
 
 def _of_test(test: ABTest) -> Iterator[Event]:
