@@ -13,6 +13,7 @@ from modelperf.services import alerts, checks, metrics, policies, registry, retr
 from tests.factories import AlertFactory, CheckRunFactory, ModelVersionFactory
 from tests.services import loop
 from tests.services.builders import START, evaluation, noisy
+from tests.services.concurrency import at_once
 from tests.services.loop import BY, CHECKED, DAY, N, alert_of, fallen, follow, reasons
 
 pytestmark = pytest.mark.django_db
@@ -231,6 +232,16 @@ def test_why_nothing_can_be_trained_stands_with_the_alert() -> None:
     alert = alert_of(model)
     assert not alert.auto_action_taken
     assert alert.auto_action_result == {"waits": reason}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_several_that_follow_at_once_each_series_has_one_run() -> None:
+    models = fallen(30, 40, 50)
+    triggered = []
+    for one in at_once(6, lambda _: follow()):
+        assert isinstance(one, retraining.Followed)
+        triggered += one.triggered
+    assert sorted(run.machine_id for run in triggered) == sorted(one.machine_id for one in models)
 
 
 # --- by the calendar --------------------------------------------------------------------------
