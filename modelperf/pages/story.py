@@ -15,7 +15,7 @@ from django.utils.text import capfirst
 from modelperf.models import ABTest, Alert, ModelActivation, TrainingRun
 from modelperf.pages.fleet import Row
 from modelperf.services.alerts_conditions import JUDGED_TYPES
-from modelperf.services.alerts_following import RETRAINED, SYSTEM
+from modelperf.services.alerts_following import RETRAINED
 from modelperf.templatetags.presentation import (
     actor,
     day,
@@ -134,7 +134,7 @@ def _resolved(alert: Alert) -> Event:
         text=f"{words(alert.resolution_action)}: {words(alert.alert_type).lower()}"
         f"{_of_version(alert.model_version)}.",
         note=alert.resolution_notes,
-        by=done_by(alert.resolved_by or ""),
+        by=actor(alert.resolved_by or ""),
         page=_page("alert", alert.pk),
     )
 
@@ -151,7 +151,7 @@ def _of_run(run: TrainingRun, told: Container[uuid.UUID | None]) -> Iterator[Eve
         text=f"For the alert: {asked.lower()}."
         if run.alert_id in told
         else f"{asked}: {run.reason}",
-        by=done_by(run.triggered_by),
+        by=actor(run.triggered_by),
         page=page,
     )
     if run.training_end is None:
@@ -166,7 +166,7 @@ def _ended(run: TrainingRun) -> tuple[str, str, str, str, str]:
         return "ok", "stable", f"Version {run.model_version} trained", _trained(run), ""
     if run.training_status == TrainingRun.Status.FAILED:
         return "alert", "degraded", "Training failed", run.error_message, ""
-    by = done_by(str(run.metadata.get("cancelled_by", "")))
+    by = actor(str(run.metadata.get("cancelled_by", "")))
     return "none", "stable", "Training cancelled", "", by
 
 
@@ -196,10 +196,10 @@ def _of_test(test: ABTest) -> Iterator[Event]:
         word="A/B test started",
         text="Version {b} against version {a}".format(**versions)
         + f", on windows from {day(test.test_start)}{until}.",
-        note=f"Cancelled by {done_by(str(test.metadata.get('cancelled_by', '')))}."
+        note=f"Cancelled by {actor(str(test.metadata.get('cancelled_by', '')))}."
         if cancelled
         else "",
-        by=done_by(test.created_by),
+        by=actor(test.created_by),
         page=page,
     )
     if test.decision is None or test.decided_at is None:
@@ -211,7 +211,7 @@ def _of_test(test: ABTest) -> Iterator[Event]:
         word="A/B test decided",
         text=capfirst(_DECISIONS[ABTest.Decision(test.decision)].format(**versions)) + ".",
         note=test.decision_notes,
-        by=done_by(test.decided_by or ""),
+        by=actor(test.decided_by or ""),
         page=page,
     )
 
@@ -229,20 +229,13 @@ def _activated(activation: ModelActivation) -> Event:
         text=f"It serves in place of version {before}." if before else "It is the first to serve.",
         # The reason of a promotion is the decision of its test, told right above.
         note="" if is_promoted else activation.reason,
-        by=done_by(activation.activated_by),
+        by=actor(activation.activated_by),
         page=_page("modelversion", activation.model_id),
     )
 
 
 def _of_version(version: int | None) -> str:
     return f" of version {version}" if version else ""
-
-
-def done_by(stored: str) -> str:
-    """Return who did it; what nobody did by hand was modelperf."""
-    if stored == SYSTEM or stored.startswith("system:"):
-        return "modelperf"
-    return actor(stored)
 
 
 def _page(name: str, key: uuid.UUID) -> str:

@@ -12,8 +12,9 @@ from django.utils import timezone
 from modelperf.models import ApiKey, ModelVersion, TrainingRun
 from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.pages.fleet import Row
-from modelperf.pages.story import MOST_EVENTS, done_by
+from modelperf.pages.story import MOST_EVENTS
 from modelperf.services import registry, training
+from modelperf.templatetags.presentation import actor
 
 Reader = User | AnonymousUser
 MOST_RUNS: Final = 5
@@ -39,7 +40,7 @@ class RunRow:
     @property
     def asked_by(self) -> str:
         """Who asked for it."""
-        return done_by(self.run.triggered_by)
+        return actor(self.run.triggered_by)
 
     @property
     def is_late(self) -> bool:

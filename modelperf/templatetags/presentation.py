@@ -156,7 +156,9 @@ def words(value: str) -> str:
 
 @register.filter
 def actor(value: str) -> str:
-    """Return who did it, without the kind of actor."""
+    """Return who did it, without the kind of actor; modelperf itself under its name."""
+    if value == "system" or value.startswith("system:"):
+        return "modelperf"
     return value.removeprefix("user:").removeprefix("key:") if value else ""
 
 

@@ -93,7 +93,7 @@ def test_the_estimate_is_of_past_runs() -> None:
 @pytest.mark.django_db
 def test_json_is_one_object() -> None:
     machine = meter()
-    code, out, err = asked(machine, "--json")
+    code, out, err = asked(machine, "--format=json")
     told = json.loads(out)
     run = TrainingRun.objects.get()
     assert (code, err) == (0, "")
@@ -107,7 +107,7 @@ def test_while_a_run_is_under_way_nothing_is_asked_for() -> None:
     training.trigger(machine=machine, model_type="baseline", reason="first", by="user:ada")
     with pytest.raises(CommandError, match="already in progress"):
         asked(machine)
-    code, out, _ = asked(machine, "--wait", "--json")
+    code, out, _ = asked(machine, "--wait", "--format=json")
     assert code == 1
     assert json.loads(out) == {
         "triggered": False,
@@ -174,7 +174,7 @@ def test_waiting_ends_with_the_version(waiting: Waiting) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_waiting_for_what_fails_says_why_and_is_exit_1(waiting: Waiting) -> None:
     machine = meter(training_source={"kind": "files", "pattern": "/nowhere/*.csv"})
-    command = waiting(machine, "--json")
+    command = waiting(machine, "--format=json")
     run = training_work.work_on(run_id=run_of(machine).pk, by=WORKER)
     code, out, err = command.result(timeout=60)
     told = json.loads(out)

@@ -173,7 +173,7 @@ def test_run_training_tells_how_far_a_run_is():
 def test_run_training_puts_out_one_object_and_its_progress_beside_it():
     pending(None, trainer={"kind": "tests-steps"})
     out, OUT[:] = StringIO(), [StringIO()]
-    call_command("run_training", "--json", stdout=out, stderr=OUT[0], skip_checks=True)
+    call_command("run_training", "--format=json", stdout=out, stderr=OUT[0], skip_checks=True)
     told = json.loads(out.getvalue())
     assert (told["recovered"], told["n_failed"]) == ([], 0)
     (one,) = told["trained"]
@@ -189,7 +189,7 @@ def test_run_training_as_json_ends_with_an_error_too():
     failing()
     out = StringIO()
     with pytest.raises(CommandError):
-        call_command("run_training", "--json", stdout=out, stderr=StringIO(), skip_checks=True)
+        call_command("run_training", "--format=json", stdout=out, stderr=OUT[0], skip_checks=True)
     told = json.loads(out.getvalue())
     assert (told["n_failed"], told["trained"][0]["status"]) == (1, "failed")
     assert told["trained"][0]["error_message"]

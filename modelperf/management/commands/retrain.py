@@ -44,12 +44,15 @@ class Command(BaseCommand):
             "--timeout", type=float, metavar="S", help="wait so many seconds at most; it goes on"
         )
         parser.add_argument(
-            "--json", action="store_true", help="one object at the end; progress on standard error"
+            "--format",
+            choices=["table", "json"],
+            default="table",
+            help="json: one object at the end, progress on standard error",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Trigger, wait, tell."""
-        self._is_json = options["json"]
+        self._is_json = options["format"] == "json"
         answer = _trigger(_machine(options["machine"]), options["model_type"], options["reason"])
         if answer.training_job_id is None:
             self._end_busy(answer)

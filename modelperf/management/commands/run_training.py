@@ -37,13 +37,16 @@ class Command(BaseCommand):
         """Declare the machine and the form of the output."""
         parser.add_argument("--machine", type=uuid.UUID, metavar="ID", help="only runs of this one")
         parser.add_argument(
-            "--json", action="store_true", help="one object at the end; progress on standard error"
+            "--format",
+            choices=["table", "json"],
+            default="table",
+            help="json: one object at the end, progress on standard error",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Train and tell what became of each run."""
         machine = self._machine(options["machine"])
-        self._is_json = options["json"]
+        self._is_json = options["format"] == "json"
         recovered = training_leases.recover(by=BY)
         for run in recovered:
             name, outcome = training_runs.series_name(run), training_runs.outcome(run)
