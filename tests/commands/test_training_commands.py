@@ -187,9 +187,9 @@ def test_run_training_puts_out_one_object_and_its_progress_beside_it():
 @pytest.mark.django_db
 def test_run_training_as_json_ends_with_an_error_too():
     failing()
-    out = StringIO()
+    out, err = StringIO(), StringIO()
     with pytest.raises(CommandError):
-        call_command("run_training", "--format=json", stdout=out, stderr=OUT[0], skip_checks=True)
+        call_command("run_training", "--format=json", stdout=out, stderr=err, skip_checks=True)
     told = json.loads(out.getvalue())
     assert (told["n_failed"], told["trained"][0]["status"]) == (1, "failed")
     assert told["trained"][0]["error_message"]
