@@ -156,15 +156,13 @@ def test_run_without_a_worker_starts_none(launch: Launch, port: int) -> None:
     assert children(launcher, "manage.py worker") == []
 
 
-def test_second_start_is_quick_and_keeps_the_key(launch: Launch, folder: Path, port: int) -> None:
+def test_second_start_keeps_the_key(launch: Launch, folder: Path, port: int) -> None:
     serving_at(first := launch(port))
     first.terminate()
     first.communicate(timeout=60)
     key = folder / "secret_key"
     before = key.read_text()
-    began = time.monotonic()
     serving_at(launch(port))
-    assert time.monotonic() - began < 10
     assert key.read_text() == before
     assert key.stat().st_mode & 0o777 == 0o600
 
