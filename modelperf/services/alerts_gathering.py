@@ -21,7 +21,8 @@ from modelperf.services.alerts_fleet import (
     common_message,
     storm_message,
 )
-from modelperf.services.alerts_following import Changes, Fleet, Span, is_later
+from modelperf.services.alerts_following import Changes, Fleet, Span
+from modelperf.services.alerts_writing import is_later
 from modelperf.services.metrics_rows import Subject
 
 Machines = dict[str, Subject]  # by member key

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from modelperf.models import Alert
-from modelperf.services import alerts_following
+from modelperf.services import alerts_writing
 from modelperf.services.alerts_conditions import OpenAlert, Wanted
 from modelperf.services.alerts_following import SYSTEM, Changes, SeriesPlace
 
@@ -26,7 +26,7 @@ def raise_alert(wanted: Wanted, place: SeriesPlace, *, now: datetime) -> None:
     else:
         again = replace(wanted, occurrences=there.occurrences + 1)
         changes.kept[wanted.condition_key] = (_open(there), again, place)
-    alerts_following.carry_out(changes, now=now)
+    alerts_writing.carry_out(changes, now=now)
 
 
 def _open(alert: Alert) -> OpenAlert:

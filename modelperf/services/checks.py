@@ -15,7 +15,13 @@ from django.utils import timezone
 
 from modelperf.models import CheckRun, Machine
 from modelperf.models.keys import uuid7
-from modelperf.services import alerts_fleet, alerts_following, drift_following, drift_store
+from modelperf.services import (
+    alerts_fleet,
+    alerts_following,
+    alerts_writing,
+    drift_following,
+    drift_store,
+)
 from modelperf.services.alerts_following import Changes, Followed
 from modelperf.services.alerts_gathering import Gathering
 from modelperf.services.checks_report import Look, Report, report_on
@@ -69,7 +75,7 @@ def run(
             if stores:
                 _carry_out(changes, members, seen, now=started_at)
             else:
-                alerts_following.foresee(changes, now=started_at)
+                alerts_writing.foresee(changes, now=started_at)
             report = report_on(seen, changes, skipped, started_at, run_id if stores else None)
             if stores:
                 _store(seen, changes, report, scope, by)
@@ -189,9 +195,9 @@ def _carry_out(
     changes: Changes, members: Sequence[alerts_fleet.Member], seen: Seen, *, now: datetime
 ) -> None:
     if seen.types:
-        alerts_following.carry_out(changes, now=now)
+        alerts_writing.carry_out(changes, now=now)
     else:
-        alerts_following.apply(changes, now=now)
+        alerts_writing.apply(changes, now=now)
     alerts_fleet.write_members(members, changes.alert_ids, now)
 
 

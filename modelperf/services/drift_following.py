@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from modelperf.models import Alert
-from modelperf.services import alerts_following, drift_store
+from modelperf.services import alerts_following, alerts_writing, drift_store
 from modelperf.services.alerts_conditions import (
     Wanted,
     drifted_features,
@@ -80,7 +80,7 @@ def follow(
         ),
         cut_off=cut_off,
     )
-    alerts_following.apply(changes, now=now)
+    alerts_writing.apply(changes, now=now)
     kept = [
         drift_store.kept(one, one.folded)
         for one in judged

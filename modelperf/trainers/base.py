@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -134,55 +134,70 @@ class Watch(Protocol):
         ...
 
 
-class Trainer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One kind of trainer with its settings, as a policy holds them."""
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The settings of one kind of something, as a policy holds them."""
 
     kind: ClassVar[str]
-    hyperparameters: dict[str, Any] = {}
 
     def check(self) -> None:
         """Refuse settings that can never work, with a TrainingError that says what to set."""
+
+
+Base = TypeVar("Base", bound=Settings)
+Kind = TypeVar("Kind", bound=type[Settings])
+
+
+class Kinds(Generic[Base]):
+    """The kinds there are of something, by name."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._kinds: dict[str, type[Base]] = {}
+
+    def register(self, name: str) -> Callable[[Kind], Kind]:
+        """Make a kind known under a name."""
+
+        def add(kind: Kind) -> Kind:
+            kind.kind = name
+            self._kinds[name] = kind  # type: ignore[assignment]  # a subclass of the base
+            return kind
+
+        return add
+
+    def find(self, document: Mapping[str, Any]) -> Base:
+        """Return what a document describes, checked.
+
+        Raises
+        ------
+        TrainingError
+            The document describes none; the text says what to write.
+        """
+        settings = dict(document)
+        kind = self._kinds.get(str(settings.pop("kind", "")))
+        if kind is None:
+            known = ", ".join(f'"{name}"' for name in sorted(self._kinds))
+            raise TrainingError(f"The kind of a {self._what} is one of {known}.")
+        try:
+            found = msgspec.convert(settings, kind)
+        except msgspec.ValidationError as error:
+            raise TrainingError(f"The {self._what}: {error}.") from None
+        found.check()
+        return found
+
+
+class Trainer(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One kind of trainer with its settings, as a policy holds them."""
+
+    hyperparameters: dict[str, Any] = msgspec.field(default_factory=dict)
 
     @abstractmethod
     def train(self, request: TrainingRequest, watch: Watch) -> TrainedModel | HandedOver:
         """Train, or have it done."""
 
 
-Kind = TypeVar("Kind", bound=type[Trainer])
-_kinds: dict[str, type[Trainer]] = {}
-
-
-def register(name: str) -> Callable[[Kind], Kind]:
-    """Make a kind of trainer known under a name."""
-
-    def add(kind: Kind) -> Kind:
-        kind.kind = name
-        _kinds[name] = kind
-        return kind
-
-    return add
-
-
-def find(document: Mapping[str, Any]) -> Trainer:
-    """Return the trainer that a document describes, checked.
-
-    Raises
-    ------
-    TrainingError
-        The document describes none; the text says what to write.
-    """
-    settings = dict(document)
-    kind = _kinds.get(str(settings.pop("kind", "")))
-    if kind is None:
-        known = ", ".join(f'"{name}"' for name in sorted(_kinds))
-        raise TrainingError(f"The kind of a trainer is one of {known}.")
-    try:
-        trainer = msgspec.convert(settings, kind)
-    except msgspec.ValidationError as error:
-        raise TrainingError(f"The trainer: {error}.") from None
-    trainer.check()
-    return trainer
-
+_kinds: Final = Kinds[Trainer]("trainer")
+register = _kinds.register
+find = _kinds.find
 
 EXTERNAL: Final = "external"
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, Final
 
-import msgspec
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
-from modelperf.trainers.base import TrainedMachine, TrainingError
+from modelperf.trainers.base import Kinds, Settings, TrainedMachine, TrainingError
 
 _PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
 
@@ -68,53 +67,17 @@ class Asked:
 PLACEHOLDERS: Final = ("machine_id", "machine_name", "model_type", "start", "end")
 
 
-class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Source(Settings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of one kind of source."""
 
-    kind: ClassVar[str]
-
-    def check(self) -> None:
-        """Refuse settings that can never work, with a TrainingError that says what to set."""
-
+    @abstractmethod
     def read(self, asked: Asked) -> Readings:
         """Return the readings that are asked for."""
-        raise NotImplementedError
 
 
-Kind = TypeVar("Kind", bound=type[Source])
-_kinds: dict[str, type[Source]] = {}
-
-
-def register(name: str) -> Callable[[Kind], Kind]:
-    """Make a kind of source known under a name."""
-
-    def add(kind: Kind) -> Kind:
-        kind.kind = name
-        _kinds[name] = kind
-        return kind
-
-    return add
-
-
-def find(document: Mapping[str, Any]) -> Source:
-    """Return the source that a document describes, checked.
-
-    Raises
-    ------
-    TrainingError
-        The document describes none; the text says what to write.
-    """
-    settings = dict(document)
-    kind = _kinds.get(str(settings.pop("kind", "")))
-    if kind is None:
-        known = ", ".join(f'"{name}"' for name in sorted(_kinds))
-        raise TrainingError(f"The kind of a training source is one of {known}.")
-    try:
-        source = msgspec.convert(settings, kind)
-    except msgspec.ValidationError as error:
-        raise TrainingError(f"The training source: {error}.") from None
-    source.check()
-    return source
+_kinds: Final = Kinds[Source]("training source")
+register = _kinds.register
+find = _kinds.find
 
 
 def read(document: Mapping[str, Any], asked: Asked) -> Readings:

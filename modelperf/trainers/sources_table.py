@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -44,9 +45,9 @@ class TableSource(Source, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """Return the readings in the table, in order of time."""
         return self._readings(self.table(asked), asked)
 
+    @abstractmethod
     def table(self, asked: Asked) -> Columns:
         """Return the table's columns."""
-        raise NotImplementedError
 
     def _readings(self, table: Columns, asked: Asked) -> Readings:
         zone = self.zone()

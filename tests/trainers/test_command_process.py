@@ -10,6 +10,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,23 @@ WORKER = """
 """
 
 
+@contextmanager
+def ended_with(worker: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a worker in the end, also where the test fails: nobody else would."""
+    try:
+        yield
+    finally:
+        worker.kill()
+
+
+def pidfd_of(process: int) -> int | None:
+    """Return what tells the end of a process; None where it was between two forks, and is gone."""
+    try:
+        return os.pidfd_open(process)
+    except ProcessLookupError:
+        return None
+
+
 def test_nothing_survives_a_worker_that_is_killed(commands: Commands, tmp_path: Path) -> None:
     line = tmp_path / "line"
     os.mkfifo(line)
@@ -159,12 +177,16 @@ def test_nothing_survives_a_worker_that_is_killed(commands: Commands, tmp_path: 
     source = "\n".join(one[4:] for one in WORKER.splitlines())
     words = (sys.executable, "-c", source, commands.marker, str(line))
     reads = os.open(line, os.O_RDONLY | os.O_NONBLOCK)
-    with subprocess.Popen(words, env=variables, cwd=root) as worker, os.fdopen(reads) as stream:
+    with (
+        subprocess.Popen(words, env=variables, cwd=root) as worker,
+        ended_with(worker),
+        os.fdopen(reads) as stream,
+    ):
         ended = os.pidfd_open(worker.pid)
         assert select.select([reads, ended], [], [])[0] == [reads]  # it has not failed
         os.set_blocking(reads, True)
         assert [stream.readline(), stream.readline()] == ["all are there\n", "at work\n"]
-        watched = [os.pidfd_open(process) for process in commands.alive()]
+        watched = [fd for process in commands.alive() if (fd := pidfd_of(process)) is not None]
         assert any("deep/file" in name for name in commands.left())
         worker.kill()
         assert stream.read() == ""  # nobody is left who could write

@@ -1,6 +1,7 @@
 """The trainer against independent implementations and against usage of known shape."""
 
 import json
+import uuid
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import statsmodels.api as sm
 from modelperf.trainers.base import TrainingError, find
 from modelperf.trainers.degree_day_search import Grid, choose, held_out_predictions
 from modelperf.trainers.degree_days import Observed, Profile, Shape, by_term, fit, predict
-from modelperf.trainers.energy_baseline import DEFAULTS, predict_usage, train, train_on
+from modelperf.trainers.energy_baseline import DEFAULTS, EnergyBaseline, predict_usage, train_on
 from modelperf.trainers.sources import Readings
 
 GRID = Grid(
@@ -203,7 +204,10 @@ def test_train_with_a_wrong_hyperparameter_names_it(settings, word):
     from modelperf.models import Machine
     from modelperf.trainers.base import TrainingRequest
 
+    with pytest.raises(TrainingError, match=word):
+        find({"kind": "energy_baseline", "hyperparameters": settings})
     request = TrainingRequest(
+        run_id=uuid.UUID(int=1),
         machine=Machine(name="a"),
         model_type="baseline",
         source={"kind": "demo", "meter": "uk-gas"},
@@ -211,8 +215,23 @@ def test_train_with_a_wrong_hyperparameter_names_it(settings, word):
         data_end=datetime(2021, 5, 1, tzinfo=UTC),
         hyperparameters=settings,
     )
+    watch = Told()
     with pytest.raises(TrainingError, match=word):
-        train(request)
+        EnergyBaseline().train(request, watch)
+    assert watch.told == []
+
+
+class Told:
+    """A watch that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def progress(self, percent: float | None, message: str) -> None:
+        self.told.append(message)
+
+    def is_wanted(self) -> bool:
+        return True
 
 
 def test_train_on_too_few_days_says_how_many_it_needs():
@@ -240,6 +259,6 @@ def test_train_on_readings_without_usage_or_feature_says_so():
 
 
 def test_find_knows_the_trainer_and_names_it_where_another_is_asked_for():
-    assert find("energy_baseline") is train
+    assert isinstance(find({"kind": "energy_baseline"}), EnergyBaseline)
     with pytest.raises(TrainingError, match="energy_baseline"):
-        find("crystal_ball")
+        find({"kind": "crystal_ball"})
