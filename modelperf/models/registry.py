@@ -73,6 +73,12 @@ class Series(models.Model):
         editable=False,
         help_text="The check that reads the series; whoever changes its evaluations takes it away",
     )
+    checked_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When the last check of the whole fleet began that did not leave the series out",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -70,7 +70,7 @@ def run(
         skipped: set[uuid.UUID] = set()
         with transaction.atomic():
             if stores:
-                skipped = _take(run_id, seen)
+                skipped = _take(run_id, seen, started_at if scope.is_fleet else None)
             changes, members = _decide(seen, as_of or started_at, skipped)
             if stores:
                 _carry_out(changes, members, seen, now=started_at)
@@ -132,18 +132,23 @@ def _mark(run_id: uuid.UUID, scope: Scope) -> None:
     )
 
 
-def _take(run_id: uuid.UUID, seen: Seen) -> set[uuid.UUID]:
-    """Lock the series that are still as they were read; leave the others to the next check."""
+def _take(run_id: uuid.UUID, seen: Seen, checked_at: datetime | None) -> set[uuid.UUID]:
+    """Lock the series that are still as they were read; leave the others to the next check.
+
+    Those keep when the whole fleet was checked together with them.
+    """
     found = execute(
         """
         WITH locked AS (
             SELECT id FROM model_series WHERE check_id = %b
             ORDER BY machine_id, model_type FOR UPDATE
         )
-        UPDATE model_series s SET check_id = NULL FROM locked WHERE s.id = locked.id
+        UPDATE model_series s
+        SET check_id = NULL, checked_at = coalesce(%b::timestamptz, s.checked_at)
+        FROM locked WHERE s.id = locked.id
         RETURNING s.machine_id, s.model_type
         """,
-        [run_id],
+        [run_id, checked_at],
         binary=True,
     )
     ours = set(found.fetchall())

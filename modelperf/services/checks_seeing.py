@@ -32,6 +32,11 @@ class Scope:
     model_type: str
     machine_id: uuid.UUID | None
 
+    @property
+    def is_fleet(self) -> bool:
+        """Whether it is about every series there is."""
+        return not self.model_type and self.machine_id is None
+
     def has(self, position: Position) -> bool:
         """Whether a version is to be judged."""
         subject = position.subject

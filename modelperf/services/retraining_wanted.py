@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import structlog
 from django.db import transaction
-from django.db.models import Max, QuerySet
+from django.db.models import Exists, Max, OuterRef, QuerySet
 
 from modelperf.models import (
     Alert,
     AlertMember,
-    CheckRun,
     ModelPerformanceMetric,
+    Series,
     TrainingRun,
 )
 from modelperf.services import training
@@ -25,7 +25,8 @@ from modelperf.services.alerts_raising import end_alert, raise_alert, series_key
 from modelperf.services.errors import DomainError
 from modelperf.services.policies import Policies, PolicyValues
 from modelperf.services.retraining_guards import Caps, Refusal, refusal
-from modelperf.services.retraining_tried import Series, Tried, note_what_has_ended
+from modelperf.services.retraining_tried import Series as Place
+from modelperf.services.retraining_tried import Tried, note_what_has_ended
 from modelperf.services.training_after import ACTOR
 
 log = structlog.get_logger(__name__)
@@ -60,23 +61,29 @@ def trigger(*, now: datetime) -> tuple[list[TrainingRun], list[Refusal]]:
 
 
 def _checked_alerts() -> QuerySet[Alert]:
-    """Return the unresolved degradations of single series that the last check looked at."""
-    checks = CheckRun.objects.filter(model_type="", machine_id__isnull=True)
-    last = checks.aggregate(at=Max("started_at"))["at"]
-    found = Alert.objects.unresolved().filter(alert_type__in=JUDGED_TYPES, machine__is_active=True)
-    if last is None:
-        return found.none()
+    """Return the unresolved degradations of single series that a check has looked at since.
+
+    A series that a check left out, for what was recorded meanwhile, waits for the next one.
+    """
+    looked_at = Series.objects.filter(
+        machine=OuterRef("machine"),
+        model_type=OuterRef("model_type"),
+        checked_at__gte=OuterRef("alert_timestamp"),
+    )
+    found = Alert.objects.unresolved().filter(
+        Exists(looked_at), alert_type__in=JUDGED_TYPES, machine__is_active=True
+    )
     # One window that alone lies far off is nothing to learn from.
     found = found.exclude(alert_details__contains={"rule": "outlier"})
-    return found.filter(alert_timestamp__lte=last).select_related("machine").worst_first()
+    return found.select_related("machine").worst_first()
 
 
-def _place(alert: Alert) -> Series:
+def _place(alert: Alert) -> Place:
     assert alert.machine_id is not None  # noqa: S101 -- alerts of the fleet are filtered out
     return alert.machine_id, alert.model_type
 
 
-def _blocked(alerts: Collection[Alert]) -> set[Series]:
+def _blocked(alerts: Collection[Alert]) -> set[Place]:
     """Return the series of which it is known that retraining does not help."""
     found = Alert.objects.unresolved().filter(
         alert_type=_NOT_HELPING, machine_id__in={alert.machine_id for alert in alerts}
@@ -84,7 +91,7 @@ def _blocked(alerts: Collection[Alert]) -> set[Series]:
     return set(found.order_by().values_list("machine_id", "model_type"))
 
 
-def _worst_of_each(alerts: Sequence[Alert]) -> tuple[dict[Series, Alert], list[Alert]]:
+def _worst_of_each(alerts: Sequence[Alert]) -> tuple[dict[Place, Alert], list[Alert]]:
     """Return the worst alert of each series, and those that are about what machines share."""
     members = AlertMember.objects.present().filter(
         machine_id__in={alert.machine_id for alert in alerts},
@@ -92,7 +99,7 @@ def _worst_of_each(alerts: Sequence[Alert]) -> tuple[dict[Series, Alert], list[A
         alert__alert_type__in=JUDGED_TYPES,
     )
     common = set(members.order_by().values_list("machine_id", "alert__model_type"))
-    worst: dict[Series, Alert] = {}
+    worst: dict[Place, Alert] = {}
     shared = []
     for alert in alerts:
         if _place(alert) in common and alert.alert_details.get("rule") != OWN_PART:
@@ -109,7 +116,7 @@ class _Look:
     policies: Policies
     tried: Tried
     caps: Caps
-    blocked: set[Series]
+    blocked: set[Place]
     now: datetime
     triggered: list[TrainingRun] = field(default_factory=list)
     waiting: list[Refusal] = field(default_factory=list)

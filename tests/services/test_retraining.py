@@ -9,7 +9,16 @@ import pytest
 import time_machine
 
 from modelperf.models import Alert, CheckRun, ModelVersion, TrainingRun
-from modelperf.services import alerts, checks, metrics, policies, registry, retraining, training
+from modelperf.services import (
+    alerts,
+    checks,
+    drift,
+    metrics,
+    policies,
+    registry,
+    retraining,
+    training,
+)
 from tests.factories import AlertFactory, CheckRunFactory, ModelVersionFactory
 from tests.services import loop
 from tests.services.builders import START, evaluation, noisy
@@ -86,6 +95,25 @@ def test_not_before_a_check_of_the_fleet_has_looked_at_it(clock: time_machine.Tr
     assert follow() == retraining.Followed()
     checks.run(by=BY)
     assert len(follow().triggered) == 1
+
+
+def test_what_a_check_has_left_out_waits_for_the_next_one(clock: time_machine.Traveller) -> None:
+    models = fallen(*[45] * 8, checked=False, retrain_daily_cap=100)
+    for model in models:
+        drift.check(model=model, by=BY)
+    assert Alert.objects.unresolved().filter(machine__isnull=False).count() == 8
+    clock.shift(DAY)
+
+    def record_meanwhile(n_judged: int, _n: int) -> None:
+        if n_judged == 1:
+            for model in models[1:]:
+                metrics.record(evaluation=evaluation(model, N, metrics={"mae": 1.5}), by=BY)
+
+    assert checks.run(by=BY, progress=record_meanwhile).n_skipped == 7
+    assert {run.machine for run in follow().triggered} <= {models[0].machine}
+    checks.run(by=BY)
+    assert Alert.objects.unresolved().filter(machine=None).count() == 1
+    assert follow().triggered == []
 
 
 def ends_now() -> dict[str, datetime]:
