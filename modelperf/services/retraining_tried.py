@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Self
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from modelperf.models import ABTest, Alert, ModelActivation, TrainingRun
+from modelperf.services.alerts_following import RETRAINED, SYSTEM
 
 Series = tuple[uuid.UUID, str]
 
 MEMORY: Final = timedelta(days=30)  # so long at least does a try count that did not help
 _ENDED_AT: Final = "condition_ended_at"
-_HELPED: Final = "retrained_model"
+# That a limit is kept again just now proves nothing: where the level is at it, it comes and goes.
+_HELPED: Final = Q(alert_details__has_key="proof") | ~Q(resolved_by=SYSTEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,13 @@ _BY_ALERTS: Final = (
 
 
 def note_what_has_ended() -> int:
-    """Keep with the runs that alerts asked for when their condition ended by a new version.
+    """Keep with the runs that alerts asked for when a new version proved to have ended those.
 
     An alert that opens again no longer knows that it was resolved.
     """
     ended = TrainingRun.objects.filter(
         trigger_type__in=_BY_ALERTS,
-        alert__resolution_action=_HELPED,
+        alert__in=_ended_by_new_versions(),
         alert__resolved_at__gte=F("created_at"),
     ).exclude(metadata__has_key=_ENDED_AT)
     runs = list(ended.exclude(training_status__in=TrainingRun.UNFINISHED).select_related("alert"))
@@ -86,6 +88,11 @@ def note_what_has_ended() -> int:
         assert run.alert.resolved_at is not None  # noqa: S101 -- the database sees to it
         run.metadata = {**run.metadata, _ENDED_AT: run.alert.resolved_at.isoformat()}
     return TrainingRun.objects.bulk_update(runs, ["metadata"])
+
+
+def _ended_by_new_versions() -> QuerySet[Alert]:
+    """Return the alerts whose end a new version has proved, or a person has said so."""
+    return Alert.objects.filter(_HELPED, is_resolved=True, resolution_action=RETRAINED)
 
 
 def _finished(
@@ -114,14 +121,22 @@ def _began(machines: Collection[uuid.UUID]) -> dict[Series, datetime]:
     promoted = ModelActivation.objects.filter(
         machine_id__in=machines, kind=ModelActivation.Kind.PROMOTED
     )
-    ended = Alert.objects.filter(machine_id__in=machines, is_resolved=True).filter(
-        Q(alert_type=Alert.Type.RETRAINING_NOT_HELPING) & ~Q(resolved_by="system")
-        | Q(resolution_action=_HELPED)
+    won = ABTest.objects.filter(
+        machine_id__in=machines,
+        training_run__isnull=False,
+        decision=ABTest.Decision.PROMOTE_B,
+        winner_model=F("model_b"),
     )
+    allowed = Alert.objects.filter(
+        machine_id__in=machines, is_resolved=True, alert_type=Alert.Type.RETRAINING_NOT_HELPING
+    ).exclude(resolved_by=SYSTEM)
+    ended = _ended_by_new_versions().filter(machine_id__in=machines)
     noted = TrainingRun.objects.filter(machine_id__in=machines, metadata__has_key=_ENDED_AT)
     began: dict[Series, datetime] = {}
     for machine_id, model_type, moment in (
         *promoted.order_by().values_list("machine_id", "model_type", "activated_at"),
+        *won.order_by().values_list("machine_id", "model_type", "decided_at"),
+        *allowed.order_by().values_list("machine_id", "model_type", "resolved_at"),
         *ended.order_by().values_list("machine_id", "model_type", "resolved_at"),
         *(
             (machine_id, model_type, datetime.fromisoformat(at))

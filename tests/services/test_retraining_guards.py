@@ -189,7 +189,9 @@ def test_it_ends_by_itself_once_nothing_is_wrong_any_more(clock: time_machine.Tr
     assert (ended.resolution_action, ended.resolved_by) == ("recovered", "system")
 
 
-def test_what_helped_ends_the_count_but_not_the_pause(clock: time_machine.Traveller) -> None:
+@pytest.fixture
+def ended(clock: time_machine.Traveller) -> Alert:
+    """Return an alert that ended after the one try there is, with a new version in service."""
     (model,) = fallen(45, retrain_tries=1, after_training="activate")
     follow()
     loop.trained()
@@ -198,14 +200,36 @@ def test_what_helped_ends_the_count_but_not_the_pause(clock: time_machine.Travel
     Alert.objects.filter(pk=alert.pk).update(
         **solved, resolved_by="system", resolution_action="retrained_model"
     )
+    alert.refresh_from_db()
+    return alert
+
+
+def comes_again(alert: Alert, clock: time_machine.Traveller) -> None:
+    """Let an alert open again, which then no longer says how it ended."""
     follow()
-    alerts.reopen(alert=alert_of(model), by=BY)  # what says that it helped is gone
+    alerts.reopen(alert=alert, by=BY)
     Alert.objects.filter(pk=alert.pk).update(alert_timestamp=CHECKED + timedelta(hours=1))
     clock.shift(timedelta(hours=2))
     checks.run(by=BY)
+
+
+def test_what_proved_better_ends_the_count_but_not_the_pause(
+    ended: Alert, clock: time_machine.Traveller
+) -> None:
+    new = str(ModelVersion.objects.active().get().pk)
+    proved = ended.alert_details | {"proof": {"new_model_id": new}}
+    Alert.objects.filter(pk=ended.pk).update(alert_details=proved)
+    comes_again(ended, clock)
     assert reasons(follow())[0].startswith("Cools down until 2026-03-03")
     clock.shift(DAY)
     assert len(follow().triggered) == 1
+
+
+def test_an_alert_that_was_merely_cleared_since_has_not_been_helped(
+    ended: Alert, clock: time_machine.Traveller
+) -> None:
+    comes_again(ended, clock)
+    assert reasons(follow()) == ["1 retraining has not helped."]
 
 
 # --- what the last version has to show --------------------------------------------------------
