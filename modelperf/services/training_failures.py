@@ -82,9 +82,8 @@ def _wanted(run: TrainingRun) -> Wanted:
         condition_key=series_key(run.machine_id, run.model_type, _FAILED),
         alert_type=_FAILED,
         severity=Alert.Severity.WARNING.value,
-        message=f"{run.machine.name} · {run.model_type}: a training failed: {run.error_message}"[
-            :2000
-        ],
+        # Alerts are read by more people than may see what a trainer put out.
+        message=f"{run.machine.name} · {run.model_type}: a training failed; its run says why.",
         occurrences=1,
         current=None,
         threshold=None,

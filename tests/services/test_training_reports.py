@@ -406,6 +406,18 @@ def test_failed_ends_the_run_with_its_reason_and_one_alert():
 
 
 @pytest.mark.django_db
+def test_the_alert_of_a_failed_run_names_the_run_and_not_what_it_put_out():
+    run = waiting()
+    put_out = {"message": "secret host", "trace": "secret line", "put_out": "secret epoch"}
+    training_reports.failed(run=run, by=BY, **put_out)
+    alert = Alert.objects.get()
+    name = f"{run.machine.name} · {run.model_type}"
+    assert alert.alert_message == f"{name}: a training failed; its run says why."
+    assert alert.alert_details["training_run"] == str(run.pk)
+    assert "secret" not in str(Alert.objects.values().get())
+
+
+@pytest.mark.django_db
 def test_failed_again_is_the_same_and_otherwise_a_conflict():
     run = waiting()
     first = training_reports.failed(run=run, message="no data", by=BY)
