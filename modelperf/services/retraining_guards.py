@@ -18,6 +18,9 @@ from modelperf.services.training_after import WAITS
 
 DAY: Final = timedelta(days=1)
 LONGEST_PAUSE: Final = timedelta(days=366)
+# A try counts so long at least after its end, and what a next one takes besides: its pause and its
+# test. An alert that comes and goes would bring new tries otherwise.
+MEMORY: Final = timedelta(days=30)
 # As many evaluations as a version shows before another one is trained: `retraining_proof` compares
 # from the tenth on. A policy's min_evaluations would make a month of each try on daily windows.
 TELLING: Final = 15
@@ -64,10 +67,10 @@ def refusal(place: Series, tried: Tried, policy: PolicyValues, now: datetime) ->
     awaited = _awaited_of_run(place, tried) or _awaited_in_service(place, tried)
     if awaited:
         return Refusal(*place, awaited)
-    tries = tried.tries.get(place, ())
+    tries = _counting(place, tried, policy, now)
     if len(tries) >= policy.retrain_tries:
         return Refusal(*place, _in_vain(tries), is_exhausted=True)
-    until = _cools_until(place, tried, policy)
+    until = _cools_until(place, tried, policy, len(tries))
     if until is not None and until > now:
         return Refusal(*place, f"Cools down until {until:%Y-%m-%d %H:%M} UTC.")
     return None
@@ -84,19 +87,56 @@ def _in_vain(tries: Sequence[TrainingRun]) -> str:
     return f"{subject} not helped{'; ' if told else ''}{', '.join(told)}."
 
 
-def _cools_until(place: Series, tried: Tried, policy: PolicyValues) -> datetime | None:
-    """Return until when a series rests: twice as long after each try that did not help.
+def _counting(
+    place: Series, tried: Tried, policy: PolicyValues, now: datetime
+) -> list[TrainingRun]:
+    """Return the tries of a series that are not forgotten: those after the last quiet time."""
+    counting: list[TrainingRun] = []
+    for run in tried.tries.get(place, ()):
+        if _is_forgotten(place, counting, tried, policy, run.created_at):
+            counting = []
+        counting.append(run)
+    return [] if _is_forgotten(place, counting, tried, policy, now) else counting
 
-    It rests from the end of its last run, whoever asked for that, or of the test of its version.
-    """
-    last = tried.last.get(place)
-    if last is None:
-        return None
-    test = tried.tests.get(last.pk)
-    ends = [last.created_at, last.training_end, test.decided_at if test else None]
-    doubled: int = 2 ** max(len(tried.tries.get(place, ())) - 1, 0)
+
+def _is_forgotten(
+    place: Series,
+    tries: Sequence[TrainingRun],
+    tried: Tried,
+    policy: PolicyValues,
+    moment: datetime,
+) -> bool:
+    """Whether nothing was tried for so long that it is another matter, nor an alert about that."""
+    if not tries or tries[-1].created_at >= tried.opened[place]:
+        return False
+    gave_up = tried.gave_up.get(place)
+    ended = _ended_at(tries[-1], tried)
+    if gave_up is not None and gave_up <= moment:
+        ended = max(ended, gave_up)
+    tested = timedelta(hours=policy.test_duration_hours)
+    return moment - ended > MEMORY + tested + _pause(policy, len(tries))
+
+
+def _ended_at(run: TrainingRun, tried: Tried) -> datetime:
+    """Return when a run has ended, or the test of its version."""
+    test = tried.tests.get(run.pk)
+    ends = [run.created_at, run.training_end, test.decided_at if test else None]
+    return max(moment for moment in ends if moment)
+
+
+def _pause(policy: PolicyValues, n_tries: int) -> timedelta:
+    """Return how long a series rests: twice as long after each try that did not help."""
+    doubled: int = 2 ** max(n_tries - 1, 0)
     seconds = min(policy.retrain_cooldown_seconds * doubled, LONGEST_PAUSE.total_seconds())
-    return max(moment for moment in ends if moment) + timedelta(seconds=seconds)
+    return timedelta(seconds=seconds)
+
+
+def _cools_until(
+    place: Series, tried: Tried, policy: PolicyValues, n_tries: int
+) -> datetime | None:
+    """Return until when a series rests after its last run, whoever asked for that."""
+    last = tried.last.get(place)
+    return None if last is None else _ended_at(last, tried) + _pause(policy, n_tries)
 
 
 def _awaited_of_run(place: Series, tried: Tried) -> str | None:

@@ -16,7 +16,7 @@ from modelperf.services.alerts_following import RETRAINED, SYSTEM
 
 Series = tuple[uuid.UUID, str]
 
-MEMORY: Final = timedelta(days=30)  # so long at least does a try count that did not help
+RECENT: Final = timedelta(days=30)
 _ENDED_AT: Final = "condition_ended_at"
 # That a limit is kept again just now proves nothing: where the level is at it, it comes and goes.
 _HELPED: Final = Q(alert_details__has_key="proof") | ~Q(resolved_by=SYSTEM)
@@ -27,14 +27,15 @@ class Tried:
     """The runs of some series that matter for what is done next, and what came of their versions.
 
     `opened` says when the alert of each series opened. `tries` are the runs asked for by alerts
-    that have not helped, oldest first, from as long ago as that or as `MEMORY`. `last` is the
-    newest finished run, whoever asked for it, and `last_version` the newest that brought a version;
-    `activations` are the newest ones, `tests` those of the runs' versions.
+    that have not helped, oldest first, and `gave_up` says until when an alert said so. `last` is
+    the newest finished run, whoever asked for it, and `last_version` the newest that brought a
+    version; `activations` are the newest ones, `tests` those of the runs' versions.
     """
 
     opened: Mapping[Series, datetime]
     unfinished: frozenset[Series]
     tries: Mapping[Series, Sequence[TrainingRun]]
+    gave_up: Mapping[Series, datetime]
     last: Mapping[Series, TrainingRun]
     last_version: Mapping[Series, TrainingRun]
     tests: Mapping[uuid.UUID | None, ABTest]
@@ -59,6 +60,7 @@ class Tried:
             opened=opened,
             unfinished=frozenset(unfinished),
             tries=tries,
+            gave_up=_gave_up(machines),
             last={(run.machine_id, run.model_type): run for run in runs},
             last_version={(run.machine_id, run.model_type): run for run in runs if run.model},
             tests={test.training_run_id: test for test in found},
@@ -98,12 +100,15 @@ def _ended_by_new_versions() -> QuerySet[Alert]:
 def _finished(
     machines: Collection[uuid.UUID], opened: Mapping[Series, datetime], now: datetime
 ) -> list[TrainingRun]:
-    """Return the finished runs since each alert opened, or within `MEMORY`, oldest first."""
-    since = {place: min(at, now - MEMORY) for place, at in opened.items()}
+    """Return what alerts have asked for, and others recently or since they opened, oldest first."""
+    since = {place: min(at, now - RECENT) for place, at in opened.items()}
     if not since:
         return []
     found = (
-        TrainingRun.objects.filter(machine_id__in=machines, created_at__gte=min(since.values()))
+        TrainingRun.objects.filter(
+            Q(trigger_type__in=_BY_ALERTS) | Q(created_at__gte=min(since.values())),
+            machine_id__in=machines,
+        )
         .exclude(training_status__in=TrainingRun.UNFINISHED)
         .select_related("model")
         .defer("training_log", "error_traceback")
@@ -112,8 +117,20 @@ def _finished(
     return [
         run
         for run in found
-        if (at := since.get((run.machine_id, run.model_type))) and run.created_at >= at
+        if (at := since.get((run.machine_id, run.model_type)))
+        and (run.created_at >= at or run.trigger_type in _BY_ALERTS)
     ]
+
+
+def _gave_up(machines: Collection[uuid.UUID]) -> dict[Series, datetime]:
+    """Return until when it was said of series that retraining does not help, where it ended."""
+    ended = Alert.objects.filter(
+        machine_id__in=machines, alert_type=Alert.Type.RETRAINING_NOT_HELPING, is_resolved=True
+    )
+    found = ended.order_by("resolved_at").values_list("machine_id", "model_type", "resolved_at")
+    return {
+        (machine_id, model_type): at for machine_id, model_type, at in found if machine_id and at
+    }
 
 
 def _began(machines: Collection[uuid.UUID]) -> dict[Series, datetime]:

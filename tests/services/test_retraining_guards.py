@@ -149,19 +149,35 @@ def goes_and_comes(model: ModelVersion, clock: time_machine.Traveller) -> None:
     checks.run(by=BY)
 
 
-def test_a_month_after_it_recovered_there_are_new_tries(clock: time_machine.Traveller) -> None:
-    (model,) = fallen(45, **FAILS, retrain_tries=1)
+@pytest.mark.parametrize(("days", "n"), [(48, 0), (52, 1)])
+def test_a_month_a_test_and_a_pause_after_it_recovered_there_are_new_tries(
+    clock: time_machine.Traveller, days: int, n: int
+) -> None:
+    (model,) = fallen(45, **FAILS, retrain_tries=1, test_duration_hours=24 * 19)
     use_up(clock, tries=1)
     alert = alert_of(model)
     alerts.resolve(alert=alert, by="user:ada", action="fixed")
     follow()
     assert not_helping().resolution_action == "recovered"
-    clock.shift(31 * DAY)
+    clock.shift(days * DAY)
     alerts.reopen(alert=alert, by="user:ada")
-    Alert.objects.filter(pk=alert.pk).update(alert_timestamp=CHECKED + 32 * DAY)
+    Alert.objects.filter(pk=alert.pk).update(alert_timestamp=CHECKED + days * DAY)
     clock.shift(DAY)
     checks.run(by=BY)
-    assert len(follow().triggered) == 1
+    assert len(follow().triggered) == n
+
+
+def test_a_try_counts_from_the_end_of_its_test(clock: time_machine.Traveller) -> None:
+    (model,) = fallen(45, after_training="test", retrain_tries=1)  # tests of four weeks
+    follow()
+    loop.trained()
+    clock.shift(28 * DAY + SOON)
+    assert len(follow().decided) == 1
+    goes_and_comes(model, clock)
+    clock.shift(30 * DAY)
+    Alert.objects.filter(pk=alert_of(model).pk).update(alert_timestamp=CHECKED + 50 * DAY)
+    checks.run(by=BY)
+    assert reasons(follow()) == ["1 retraining has not helped."]
 
 
 def test_a_person_who_resolves_it_allows_as_many_tries_again(

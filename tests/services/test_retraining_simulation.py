@@ -128,6 +128,20 @@ def test_a_limit_that_every_version_crosses_is_no_other_matter(
     assert not world.seen["retraining_not_helping", True]
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_limit_that_is_crossed_now_and_then_is_no_new_matter_each_time(
+    clock: time_machine.Traveller, seed: int
+) -> None:
+    loop.automatic(**POLICIES["activate"], primary_metric="mae", limit_value=1.5)
+    world = Series(clock, always_bad, seed=seed)
+    world.live(60)
+    # Every version is within the limit now and then, and none is any better.
+    assert sum(world.seen[kind, True] for kind in ("drift_detected", "performance_degradation"))
+    assert TrainingRun.objects.count() == 3
+    assert Alert.objects.filter(alert_type="retraining_not_helping").count() == 1
+    assert not TrainingRun.objects.filter(metadata__has_key="condition_ended_at").exists()
+
+
 def test_what_nobody_looks_at_is_trained_once(clock: time_machine.Traveller) -> None:
     loop.automatic(**POLICIES["wait"])
     world = Series(clock, always_bad, seed=1)
