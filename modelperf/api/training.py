@@ -15,7 +15,7 @@ from modelperf.api.cursors import BY_ID, Page
 from modelperf.api.filters import Filters, SeriesFilters, Text
 from modelperf.api.parameters import Cursor, Instant, Limit, ModelType
 from modelperf.models import TrainingRun
-from modelperf.services import training, training_after
+from modelperf.services import training, training_after, training_failures
 from modelperf.services.training import Triggered
 
 Trigger = Literal["manual", "scheduled", "drift_detected", "performance_degradation"]
@@ -43,7 +43,7 @@ class TriggeredAnswer(Struct):
 
 
 class RunAnswer(Struct):
-    """One training run."""
+    """One training run; `error_message` is null for callers who may not train."""
 
     id: uuid.UUID
     model_id: uuid.UUID | None
@@ -64,7 +64,7 @@ class RunAnswer(Struct):
     initial_r_squared: float | None
     initial_rmse: float | None
     initial_mae: float | None
-    error_message: str
+    error_message: str | None
     trigger_type: Trigger
     triggered_by: str
     reason: str
@@ -136,7 +136,11 @@ class Training(Endpoint):
     def browse(self, given: RunQuery) -> Answer:
         """List training runs, the newest request first."""
         found = TrainingRun.objects.within(self.access.machine_ids)
-        return self.page(found, RunAnswer, order=BY_ID, given=given)
+        answer = self.page(found, RunAnswer, order=BY_ID, given=given)
+        if not self._knows_all():
+            listed = answer.value.shaped
+            listed["results"] = [_without_problems(row) for row in listed["results"]]
+        return answer
 
     @call(answers=RunDetail, problems=(404,))
     def retrieve(self, id: uuid.UUID) -> RunDetail:
@@ -149,23 +153,33 @@ class Training(Endpoint):
         return self._told(training.cancel(run=self._run(id), by=self.actor))
 
     def _told(self, run: TrainingRun) -> RunDetail:
-        told = msgspec.convert(run, RunAnswer, from_attributes=True)
-        test, sees_all = training_after.test_of(run), self._sees_all()
+        answer = msgspec.convert(run, RunAnswer, from_attributes=True)
+        told = msgspec.structs.asdict(answer)
+        test, knows_all = training_after.test_of(run), self._knows_all()
         return RunDetail(
-            **msgspec.structs.asdict(told),
+            **(told if knows_all else _without_problems(told)),
             estimated_completion=training.estimated_completion(run),
             ab_test_id=test.pk if test else None,
-            error_traceback=run.error_traceback if sees_all else None,
-            training_log=run.training_log if sees_all else None,
+            error_traceback=run.error_traceback if knows_all else None,
+            training_log=run.training_log if knows_all else None,
         )
 
-    def _sees_all(self) -> bool:
-        """Whether the caller may see what a trainer put out: who may train, or change runs."""
+    def _knows_all(self) -> bool:
+        """Whether the caller may know why runs failed, and what trainers put out."""
         user = self.access.user
-        may_change = user is not None and user.has_perm("modelperf.change_trainingrun")
-        return may_change or self.access.allows(TRAIN)
+        return self.access.allows(TRAIN) or (user is not None and training_failures.may_know(user))
 
     def _run(self, id: uuid.UUID) -> TrainingRun:
         found = TrainingRun.objects.within(self.access.machine_ids)
         run: TrainingRun = self.one(found, id, "Training run not found")
         return run
+
+
+def _without_problems(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of a run but what went wrong: that may tell of files and addresses."""
+    kept = {
+        name: value
+        for name, value in told["metadata"].items()
+        if name != training_failures.LAST_PROBLEM
+    }
+    return told | {"error_message": None, "metadata": kept}

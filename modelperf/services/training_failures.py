@@ -5,12 +5,15 @@ from __future__ import annotations
 import traceback
 from datetime import datetime
 from functools import partial
+from typing import Final
 
 import structlog
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.utils import timezone
 
-from modelperf.models import Alert, TrainingRun
+from modelperf.models import Alert, ApiKey, TrainingRun
+from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.services.alerts_conditions import Wanted
 from modelperf.services.alerts_following import SeriesPlace
 from modelperf.services.alerts_raising import end_alert, raise_alert, series_key
@@ -22,6 +25,13 @@ log = structlog.get_logger(__name__)
 
 _FAILED = Alert.Type.TRAINING_FAILED.value
 LOG_CHARACTERS = 65_536
+LAST_PROBLEM: Final = "last_problem"  # in a run's metadata: why it waits to be tried again
+_MAY_KNOW: Final = ("modelperf.change_trainingrun", PERMISSION_OF_SCOPE[ApiKey.Scope.TRAIN])
+
+
+def may_know(user: User | AnonymousUser) -> bool:
+    """Whether a person may know why runs failed, and what trainers put out."""
+    return any(user.has_perm(name) for name in _MAY_KNOW)
 
 
 def fail(run: TrainingRun, message: str, *, trace: str = "", put_out: str = "") -> None:

@@ -14,10 +14,11 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from modelperf.models import FeatureReference, ModelVersion, TrainingRun
-from modelperf.services import training
+from modelperf.services import training, training_work
 from modelperf.services.training_callbacks import token_of
 from tests import factories
 from tests.api.calls import JSON, NOWHERE, ROOT, places, problem, series_of
+from tests.services.trainers import trained_by
 
 pytestmark = pytest.mark.django_db
 ClientWith = Callable[..., APIClient]
@@ -119,23 +120,47 @@ def test_what_a_trainer_put_out_is_shown_only_to_who_may_train(
     client_with: ClientWith, scopes: list[str], is_shown: bool
 ) -> None:
     run = factories.TrainingRunFactory(
-        failed=True, error_traceback="secret line 1", training_log="secret epoch"
+        failed=True,
+        error_message="secret file",
+        error_traceback="secret line 1",
+        training_log="secret epoch",
     )
     client = client_with("read", *scopes)
     told = client.get(f"{ROOT}/training/{run.pk}").json()
-    expected = ("secret line 1", "secret epoch") if is_shown else (None, None)
-    assert (told["error_traceback"], told["training_log"]) == expected
-    assert told["error_message"] == "no data"
-    assert "secret" not in client.get(f"{ROOT}/training").content.decode()
+    expected = ("secret file", "secret line 1", "secret epoch") if is_shown else (None,) * 3
+    assert (told["error_message"], told["error_traceback"], told["training_log"]) == expected
+    (listed,) = client.get(f"{ROOT}/training").json()["results"]
+    assert listed["training_status"] == "failed"
+    assert listed["error_message"] == expected[0]
+    assert not {"error_traceback", "training_log"} & listed.keys()
+
+
+@pytest.mark.parametrize(("scope", "is_shown"), [("read", False), ("train", True)])
+def test_why_a_run_waits_to_be_tried_again_is_told_only_to_who_may_train(
+    client_with: ClientWith, scope: str, is_shown: bool
+) -> None:
+    machine = trained_by("unavailable")
+    training.trigger(machine=machine, model_type="baseline", reason="r", by="key:tests")
+    run = training_work.work_on(run_id=TrainingRun.objects.get().pk, by="worker")
+    assert run is not None
+    assert run.training_status == "pending"
+    TrainingRun.objects.update(metadata=run.metadata | {"started_by": "worker"})
+    client = client_with("read", scope)
+    (listed,) = client.get(f"{ROOT}/training").json()["results"]
+    for told in (listed, client.get(f"{ROOT}/training/{run.pk}").json()):
+        assert ("The site does not answer." in str(told)) is is_shown
+        assert told["metadata"]["started_by"] == "worker"
 
 
 def test_what_a_trainer_put_out_is_shown_to_people_who_may_change_runs(
     user: User, logged_in: Client
 ) -> None:
     run = factories.TrainingRunFactory(failed=True, error_traceback="line 1")
-    assert logged_in.get(f"{ROOT}/training/{run.pk}").json()["error_traceback"] is None
+    hidden = logged_in.get(f"{ROOT}/training/{run.pk}").json()
+    assert (hidden["error_message"], hidden["error_traceback"]) == (None, None)
     user.user_permissions.add(Permission.objects.get(codename="change_trainingrun"))
-    assert logged_in.get(f"{ROOT}/training/{run.pk}").json()["error_traceback"] == "line 1"
+    shown = logged_in.get(f"{ROOT}/training/{run.pk}").json()
+    assert (shown["error_message"], shown["error_traceback"]) == ("no data", "line 1")
 
 
 # --- reports --------------------------------------------------------------------------------
