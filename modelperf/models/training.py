@@ -29,8 +29,12 @@ class TrainingRunQuerySet(models.QuerySet["TrainingRun"]):
         return pending.filter(Q(retry_at__isnull=True) | Q(retry_at__lte=now))
 
     def automatic(self) -> TrainingRunQuerySet:
-        """Keep the runs that nobody asked for: a policy did."""
-        return self.filter(trigger_type__in=TrainingRun.AUTOMATIC)
+        """Keep the runs that nobody asked for: a policy did, whatever a caller may have said."""
+        return self.filter(triggered_by=TrainingRun.BY_ITSELF)
+
+    def by_alerts(self) -> TrainingRunQuerySet:
+        """Keep the automatic runs that an alert asked for, and not the calendar."""
+        return self.automatic().exclude(trigger_type=TrainingRun.Trigger.SCHEDULED)
 
     def of_series(self, *, machine_id: uuid.UUID, model_type: str) -> TrainingRunQuerySet:
         """Keep the runs of one series."""
@@ -58,7 +62,7 @@ class TrainingRun(models.Model):
         PERFORMANCE_DEGRADATION = "performance_degradation"
 
     UNFINISHED = (Status.PENDING, Status.RUNNING)
-    AUTOMATIC = (Trigger.SCHEDULED, Trigger.DRIFT_DETECTED, Trigger.PERFORMANCE_DEGRADATION)
+    BY_ITSELF = "system:retraining"  # who has asked for what nobody asked for
 
     id = models.UUIDField(primary_key=True, default=uuid7)
     model = models.ForeignKey(

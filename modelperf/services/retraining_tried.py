@@ -52,8 +52,7 @@ class Tried:
         tries: dict[Series, list[TrainingRun]] = defaultdict(list)
         for run in runs:
             place = run.machine_id, run.model_type
-            is_try = run.trigger_type in _BY_ALERTS
-            if is_try and not (place in began and run.created_at <= began[place]):
+            if _is_try(run) and not (place in began and run.created_at <= began[place]):
                 tries[place].append(run)
         found = ABTest.objects.filter(training_run__in=runs).order_by("created_at")
         return cls(
@@ -68,10 +67,10 @@ class Tried:
         )
 
 
-_BY_ALERTS: Final = (
-    TrainingRun.Trigger.DRIFT_DETECTED,
-    TrainingRun.Trigger.PERFORMANCE_DEGRADATION,
-)
+def _is_try(run: TrainingRun) -> bool:
+    """Whether an alert has asked for a run: anybody may name that as the reason of a run."""
+    by_itself = run.triggered_by == TrainingRun.BY_ITSELF
+    return by_itself and run.trigger_type != TrainingRun.Trigger.SCHEDULED
 
 
 def note_what_has_ended() -> int:
@@ -79,11 +78,14 @@ def note_what_has_ended() -> int:
 
     An alert that opens again no longer knows that it was resolved.
     """
-    ended = TrainingRun.objects.filter(
-        trigger_type__in=_BY_ALERTS,
-        alert__in=_ended_by_new_versions(),
-        alert__resolved_at__gte=F("created_at"),
-    ).exclude(metadata__has_key=_ENDED_AT)
+    ended = (
+        TrainingRun.objects.by_alerts()
+        .filter(
+            alert__in=_ended_by_new_versions(),
+            alert__resolved_at__gte=F("created_at"),
+        )
+        .exclude(metadata__has_key=_ENDED_AT)
+    )
     runs = list(ended.exclude(training_status__in=TrainingRun.UNFINISHED).select_related("alert"))
     for run in runs:
         assert run.alert is not None  # noqa: S101 -- it was resolved
@@ -100,15 +102,13 @@ def _ended_by_new_versions() -> QuerySet[Alert]:
 def _finished(
     machines: Collection[uuid.UUID], opened: Mapping[Series, datetime], now: datetime
 ) -> list[TrainingRun]:
-    """Return what alerts have asked for, and others recently or since they opened, oldest first."""
+    """Return what was asked for by itself, and else recently or since alerts opened, in order."""
     since = {place: min(at, now - RECENT) for place, at in opened.items()}
     if not since:
         return []
     found = (
-        TrainingRun.objects.filter(
-            Q(trigger_type__in=_BY_ALERTS) | Q(created_at__gte=min(since.values())),
-            machine_id__in=machines,
-        )
+        TrainingRun.objects.filter(machine_id__in=machines)
+        .filter(Q(triggered_by=TrainingRun.BY_ITSELF) | Q(created_at__gte=min(since.values())))
         .exclude(training_status__in=TrainingRun.UNFINISHED)
         .select_related("model")
         .defer("training_log", "error_traceback")
@@ -118,7 +118,7 @@ def _finished(
         run
         for run in found
         if (at := since.get((run.machine_id, run.model_type)))
-        and (run.created_at >= at or run.trigger_type in _BY_ALERTS)
+        and (run.created_at >= at or run.triggered_by == TrainingRun.BY_ITSELF)
     ]
 
 

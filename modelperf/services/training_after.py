@@ -16,7 +16,7 @@ from modelperf.services.policies import policy_of
 
 log = structlog.get_logger(__name__)
 
-ACTOR: Final = "system:retraining"
+ACTOR: Final = TrainingRun.BY_ITSELF
 WAITS: Final = "waits_for_test"
 
 

@@ -97,6 +97,19 @@ def test_what_a_person_trained_or_cancelled_just_now_is_left_alone(
     )
 
 
+@pytest.mark.parametrize("said", ["scheduled", "drift_detected", "performance_degradation"])
+def test_what_a_caller_says_it_was_asked_for_by_takes_no_tries_and_no_room(
+    clock: time_machine.Traveller, said: str
+) -> None:
+    (model,) = fallen(45, retrain_tries=1, retrain_daily_cap=1)
+    asked = {"model_type": "baseline", "reason": "x", "trigger_type": said, "by": "key:ci"}
+    training.trigger(machine=model.machine, **asked)
+    training.cancel(run=TrainingRun.objects.get(), by="key:ci")
+    clock.shift(DAY + SOON)
+    training.trigger(machine=ModelVersionFactory.create().machine, **asked)
+    assert len(follow().triggered) == 1
+
+
 def test_tries_that_are_used_up_are_one_alert_that_blocks(clock: time_machine.Traveller) -> None:
     (model,) = fallen(45, **FAILS)
     use_up(clock)
