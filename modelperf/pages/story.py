@@ -49,7 +49,10 @@ _ACTIVATIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: what in a few words, why, and by whom; `page` is in the admin."""
+    """One thing that happened: what in a few words, why, and by whom; `page` is in the admin.
+
+    `problem` is for those alone who may know why trainings failed.
+    """
 
     when: datetime
     glyph: str
@@ -59,6 +62,7 @@ class Event:
     note: str = ""
     by: str = ""
     page: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +160,18 @@ def _of_run(run: TrainingRun, told: Container[uuid.UUID | None]) -> Iterator[Eve
     )
     if run.training_end is None:
         return
-    glyph, css, word, text, by = _ended(run)
-    yield Event(run.training_end, glyph, css, word, text, by=by, page=page)
+    yield _ended(run, run.training_end, page)
 
 
-def _ended(run: TrainingRun) -> tuple[str, str, str, str, str]:
-    """Return glyph, colour, word, text and actor of the end of a run."""
+def _ended(run: TrainingRun, when: datetime, page: str) -> Event:
     if run.training_status == TrainingRun.Status.COMPLETED:
-        return "ok", "stable", f"Version {run.model_version} trained", _trained(run), ""
+        word = f"Version {run.model_version} trained"
+        return Event(when, "ok", "stable", word, _trained(run), page=page)
     if run.training_status == TrainingRun.Status.FAILED:
-        return "alert", "degraded", "Training failed", run.error_message, ""
+        problem = run.error_message
+        return Event(when, "alert", "degraded", "Training failed", page=page, problem=problem)
     by = actor(str(run.metadata.get("cancelled_by", "")))
-    return "none", "stable", "Training cancelled", "", by
+    return Event(when, "none", "stable", "Training cancelled", by=by, page=page)
 
 
 def _trained(run: TrainingRun) -> str:

@@ -13,7 +13,7 @@ from modelperf.models import ApiKey, ModelVersion, TrainingRun
 from modelperf.models.access import PERMISSION_OF_SCOPE
 from modelperf.pages.fleet import Row
 from modelperf.pages.story import MOST_EVENTS
-from modelperf.services import registry, training
+from modelperf.services import registry, training, training_failures
 from modelperf.templatetags.presentation import actor
 
 Reader = User | AnonymousUser
@@ -50,8 +50,12 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Verbs:
-    """What a reader may do about a series; `previous` is what a roll back would activate."""
+    """What a reader may do about a series; `previous` is what a roll back would activate.
 
+    `may_know` why its trainings failed.
+    """
+
+    may_know: bool
     may_train: bool
     may_activate: bool
     previous: ModelVersion | None
@@ -72,6 +76,7 @@ def verbs(row: Row, user: Reader) -> Verbs:
     is_free = row.machine.is_active
     is_activating = is_free and may_activate(user)
     return Verbs(
+        may_know=training_failures.may_know(user),
         may_train=is_free and may_train(user),
         may_activate=is_activating,
         previous=registry.previous_active(machine=row.machine, model_type=row.model_type)

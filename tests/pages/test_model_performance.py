@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -530,7 +530,8 @@ def test_page_shows_confusion_counts_of_a_classifier(logged_in: Client) -> None:
     assert "True positives 17" in text
 
 
-def test_page_shows_failed_training_with_its_error(logged_in: Client) -> None:
+def test_page_shows_failed_training_with_its_error(user: User, logged_in: Client) -> None:
+    user.user_permissions.add(Permission.objects.get(codename="change_trainingrun"))
     model = worlds.series(worlds.noisy(40))
     factories.TrainingRunFactory.create(
         machine=model.machine, failed=True, error_message="no readings in the window"

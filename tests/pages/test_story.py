@@ -7,7 +7,7 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -82,10 +82,26 @@ def test_runs_that_come_to_nothing_are_told_too(logged_in: Client) -> None:
     events = told(logged_in, machine.pk)
     assert [event for event in events if "Training" in event] == [
         "Training asked for Manual: the year is over",
-        "Training failed the readings are gone",
+        "Training failed",
         "Training asked for Manual: again by ada",
         "Training cancelled by eve",
     ]
+
+
+@pytest.mark.parametrize(
+    ("permission", "is_told"),
+    [("add_trainingrun", True), ("change_trainingrun", True), ("change_alert", False)],
+)
+def test_why_a_run_failed_is_told_to_those_who_may_know(
+    user: User, logged_in: Client, permission: str, is_told: bool
+) -> None:
+    machine = factories.ModelVersionFactory.create().machine
+    worlds.fail(machine, "the readings are gone")
+    user.user_permissions.add(Permission.objects.get(codename=permission))
+    assert ("Training failed the readings are gone" in told(logged_in, machine.pk)) is is_told
+    page = logged_in.get(PAGE, {"machine": machine.pk}).content.decode()
+    assert page.count("the readings are gone") == (2 if is_told else 0)  # list and story
+    assert "Failed</span>" in page
 
 
 def test_tests_that_end_without_a_winner(logged_in: Client) -> None:
