@@ -16,11 +16,11 @@ from django.utils.safestring import SafeString
 
 from modelperf.admin.base import ReadOnlyAdmin, WordsFilter, actor, component
 from modelperf.models import TrainingRun
-from modelperf.services import training
+from modelperf.services import training, training_failures
 from modelperf.templatetags.presentation import NOTHING, ago, moment, number, span, window, words
 
-# What a trainer put out, and where it broke, may tell of files and addresses.
-CONFIDENTIAL: Final = ("error_traceback", "training_log")
+# What a trainer put out, and why and where it broke, may tell of files and addresses.
+CONFIDENTIAL: Final = ("error_message", "error_traceback", "training_log")
 
 
 @admin.register(TrainingRun)
@@ -55,14 +55,14 @@ class TrainingRunAdmin(ReadOnlyAdmin):
         ("Work", {"fields": ("trainer", "attempt", "progress", "heard_of", "lease", "retry",
             "started", "ended", "duration", "expected")}),
         ("Data", {"fields": ("data", "training_samples", "feature_names", "hyperparameters")}),
-        ("Outcome", {"fields": ("model", "training", "validation", "error_message")}),
+        ("Outcome", {"fields": ("model", "training", "validation")}),
         ("Belongs to", {"fields": ("alert", "tests")}),
     )  # fmt: skip
 
     def get_fieldsets(self, request: HttpRequest, obj: TrainingRun | None = None) -> Any:
-        """Show log and traceback to those who may do something about the run."""
+        """Show what went wrong, and what the trainer put out, to those who may know."""
         shown: Any = super().get_fieldsets(request, obj)
-        if self.has_change_permission(request):
+        if training_failures.may_know(request.user):
             shown = (*shown, ("Put out", {"fields": CONFIDENTIAL}))
         return shown
 
