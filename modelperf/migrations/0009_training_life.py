@@ -397,10 +397,11 @@ class Migration(migrations.Migration):
                 violation_error_message="test_duration_hours lies between 0.1 and 8784.",
             ),
         ),
-        # Whoever worked on a run before there were leases: the next worker finds it over.
+        # Whoever worked on a run before there were leases is gone: the next worker takes it again.
         migrations.RunSQL(
             sql="""
-                UPDATE model_training_history SET leased_until = now(), attempt = 1
+                UPDATE model_training_history
+                SET training_status = 'pending', progress_message = 'Waits to be tried again.'
                 WHERE training_status = 'running';
             """,
             reverse_sql=migrations.RunSQL.noop,
