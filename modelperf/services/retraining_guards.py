@@ -24,6 +24,7 @@ MEMORY: Final = timedelta(days=30)
 # As many evaluations as a version shows before another one is trained: `retraining_proof` compares
 # from the tenth on. A policy's min_evaluations would make a month of each try on daily windows.
 TELLING: Final = 15
+ROLLED_BACK: Final = "A person rolled back; the next training is theirs to ask for."
 
 
 class Refusal(NamedTuple):
@@ -64,6 +65,8 @@ def refusal(place: Series, tried: Tried, policy: PolicyValues, now: datetime) ->
     """Return why a series is not trained again now, or None."""
     if place in tried.unfinished:
         return Refusal(*place, "A training is under way.")
+    if _is_a_persons_turn(place, tried):
+        return Refusal(*place, ROLLED_BACK)
     awaited = _awaited_of_run(place, tried) or _awaited_in_service(place, tried)
     if awaited:
         return Refusal(*place, awaited)
@@ -74,6 +77,17 @@ def refusal(place: Series, tried: Tried, policy: PolicyValues, now: datetime) ->
     if until is not None and until > now:
         return Refusal(*place, f"Cools down until {until:%Y-%m-%d %H:%M} UTC.")
     return None
+
+
+def _is_a_persons_turn(place: Series, tried: Tried) -> bool:
+    """Whether a person went back to an earlier version, and nothing was asked for since.
+
+    What is trained and promoted by itself would only put in service again what they took out.
+    """
+    activation, last = tried.activations.get(place), tried.last.get(place)
+    if activation is None or activation.kind != ModelActivation.Kind.ROLLED_BACK:
+        return False
+    return last is None or last.created_at < activation.activated_at
 
 
 def _in_vain(tries: Sequence[TrainingRun]) -> str:

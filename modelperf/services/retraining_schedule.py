@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Exists, Max, OuterRef
 
-from modelperf.models import Machine, ModelVersion, Policy, TrainingRun
+from modelperf.models import Machine, ModelActivation, ModelVersion, Policy, TrainingRun
 from modelperf.services import training
 from modelperf.services.errors import DomainError
 from modelperf.services.policies import Policies, PolicyValues
-from modelperf.services.retraining_guards import Caps, Refusal
+from modelperf.services.retraining_guards import ROLLED_BACK, Caps, Refusal
 from modelperf.services.retraining_tried import Series
 from modelperf.services.training_after import ACTOR
 
@@ -26,8 +27,12 @@ def trigger(*, now: datetime) -> tuple[list[TrainingRun], list[Refusal]]:
     waiting: list[Refusal] = []
     due = sorted(_due(now), key=lambda one: (one[0], str(one[1].machine_id)))
     caps = Caps.read(now) if due else Caps()
+    theirs = _rolled_back(due)
     for _, model, policy in due:
         full = caps.refusal(model.model_type, policy)
+        if model.pk in theirs:
+            waiting.append(Refusal(model.machine_id, model.model_type, ROLLED_BACK))
+            continue
         if full:
             waiting.append(Refusal(model.machine_id, model.model_type, full))
             continue
@@ -59,6 +64,20 @@ def _due(now: datetime) -> Iterator[tuple[datetime, ModelVersion, PolicyValues]]
         at = max(moment for moment in known if moment is not None)
         if now - at >= timedelta(seconds=policy.retrain_every_seconds):
             yield at, model, policy
+
+
+def _rolled_back(due: Sequence[tuple[datetime, ModelVersion, PolicyValues]]) -> set[uuid.UUID]:
+    """Return the versions a person went back to, with no training asked for since."""
+    found = ModelActivation.objects.filter(model__in=[model.pk for _, model, _ in due])
+    newest = found.order_by("model_id", "-activated_at", "-id").distinct("model_id")
+    later = TrainingRun.objects.filter(
+        machine=OuterRef("machine"),
+        model_type=OuterRef("model_type"),
+        created_at__gte=OuterRef("activated_at"),
+    )
+    rolled_back = ModelActivation.Kind.ROLLED_BACK
+    known = newest.annotate(is_asked=Exists(later)).values_list("model_id", "kind", "is_asked")
+    return {model_id for model_id, kind, asked in known if kind == rolled_back and not asked}
 
 
 def _last_asked(types: set[str]) -> dict[Series, datetime]:

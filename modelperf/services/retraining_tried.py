@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from django.db.models import F, Q, QuerySet
 
@@ -18,6 +18,7 @@ Series = tuple[uuid.UUID, str]
 
 RECENT: Final = timedelta(days=30)
 _ENDED_AT: Final = "condition_ended_at"
+_ENDED_BY: Final = "condition_ended_by"
 # That a limit is kept again just now proves nothing: where the level is at it, it comes and goes.
 _HELPED: Final = Q(alert_details__has_key="proof") | ~Q(resolved_by=SYSTEM)
 
@@ -90,7 +91,11 @@ def note_what_has_ended() -> int:
     for run in runs:
         assert run.alert is not None  # noqa: S101 -- it was resolved
         assert run.alert.resolved_at is not None  # noqa: S101 -- the database sees to it
-        run.metadata = {**run.metadata, _ENDED_AT: run.alert.resolved_at.isoformat()}
+        run.metadata = {
+            **run.metadata,
+            _ENDED_AT: run.alert.resolved_at.isoformat(),
+            _ENDED_BY: _proved(run.alert.alert_details),
+        }
     return TrainingRun.objects.bulk_update(runs, ["metadata"])
 
 
@@ -133,39 +138,66 @@ def _gave_up(machines: Collection[uuid.UUID]) -> dict[Series, datetime]:
     }
 
 
+def _proved(details: Mapping[str, Any]) -> str | None:
+    """Return the version that ended an alert, where that was proved."""
+    found = details.get("proof", {}).get("new_model_id")
+    return str(found) if found else None
+
+
 def _began(machines: Collection[uuid.UUID]) -> dict[Series, datetime]:
-    """Return from when on tries count: a run's version that helped, or a person, ends a count."""
+    """Return from when on tries count: a version that helped, or a person, ends a count.
+
+    A version that a person has rolled back since did not help, whatever it won.
+    """
+    rolled_back = _rolled_back(machines)
+    began: dict[Series, datetime] = {}
+    for machine_id, model_type, moment, by_version in _ends(machines):
+        if not (machine_id and moment):
+            continue
+        if moment < rolled_back.get(by_version, moment):
+            continue
+        place = machine_id, model_type
+        began[place] = max(moment, began.get(place, moment))
+    return began
+
+
+End = tuple[uuid.UUID | None, str, datetime | None, str | None]
+
+
+def _ends(machines: Collection[uuid.UUID]) -> Iterator[End]:
+    """Yield what may have ended a count of tries: the series, when, and by which version."""
     promoted = ModelActivation.objects.filter(
         machine_id__in=machines, kind=ModelActivation.Kind.PROMOTED
     )
+    for one in promoted:
+        yield one.machine_id, one.model_type, one.activated_at, str(one.model_id)
     won = ABTest.objects.filter(
         machine_id__in=machines,
         training_run__isnull=False,
         decision=ABTest.Decision.PROMOTE_B,
         winner_model=F("model_b"),
     )
+    for test in won.only("machine_id", "model_type", "decided_at", "model_b_id"):
+        yield test.machine_id, test.model_type, test.decided_at, str(test.model_b_id)
     allowed = Alert.objects.filter(
-        machine_id__in=machines, is_resolved=True, alert_type=Alert.Type.RETRAINING_NOT_HELPING
+        is_resolved=True, alert_type=Alert.Type.RETRAINING_NOT_HELPING
     ).exclude(resolved_by=SYSTEM)
-    ended = _ended_by_new_versions().filter(machine_id__in=machines)
+    ended = allowed | _ended_by_new_versions()
+    for alert in ended.filter(machine_id__in=machines):
+        by_version = _proved(alert.alert_details)
+        yield alert.machine_id, alert.model_type, alert.resolved_at, by_version
     noted = TrainingRun.objects.filter(machine_id__in=machines, metadata__has_key=_ENDED_AT)
-    began: dict[Series, datetime] = {}
-    for machine_id, model_type, moment in (
-        *promoted.order_by().values_list("machine_id", "model_type", "activated_at"),
-        *won.order_by().values_list("machine_id", "model_type", "decided_at"),
-        *allowed.order_by().values_list("machine_id", "model_type", "resolved_at"),
-        *ended.order_by().values_list("machine_id", "model_type", "resolved_at"),
-        *(
-            (machine_id, model_type, datetime.fromisoformat(at))
-            for machine_id, model_type, at in noted.order_by().values_list(
-                "machine_id", "model_type", f"metadata__{_ENDED_AT}"
-            )
-        ),
-    ):
-        if machine_id and moment:
-            place = machine_id, model_type
-            began[place] = max(moment, began.get(place, moment))
-    return began
+    for run in noted.only("machine_id", "model_type", "metadata"):
+        ended_at = datetime.fromisoformat(run.metadata[_ENDED_AT])
+        yield run.machine_id, run.model_type, ended_at, run.metadata.get(_ENDED_BY)
+
+
+def _rolled_back(machines: Collection[uuid.UUID]) -> dict[str | None, datetime]:
+    """Return the versions that were replaced by going back, and when last."""
+    found = ModelActivation.objects.filter(
+        machine_id__in=machines, kind=ModelActivation.Kind.ROLLED_BACK, previous__isnull=False
+    )
+    return {str(one.previous_id): one.activated_at for one in found.order_by("activated_at")}
 
 
 def _newest_activations(machines: Collection[uuid.UUID]) -> dict[Series, ModelActivation]:

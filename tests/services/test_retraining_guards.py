@@ -10,7 +10,7 @@ import time_machine
 
 from modelperf.models import Alert, ModelVersion, TrainingRun
 from modelperf.services import ab_tests, alerts, checks, registry, training
-from modelperf.services.retraining_guards import LONGEST_PAUSE, TELLING
+from modelperf.services.retraining_guards import LONGEST_PAUSE, ROLLED_BACK, TELLING
 from tests.factories import ABTestFactory, ModelVersionFactory
 from tests.services import loop
 from tests.services.builders import noisy
@@ -259,6 +259,40 @@ def test_an_alert_that_was_merely_cleared_since_has_not_been_helped(
 ) -> None:
     comes_again(ended, clock)
     assert reasons(follow()) == ["1 retraining has not helped."]
+
+
+def test_after_a_person_went_back_the_next_training_is_theirs_to_ask_for(
+    clock: time_machine.Traveller,
+) -> None:
+    (model,) = fallen(45, after_training="activate", retrain_every_seconds=7 * 86_400)
+    follow()
+    loop.trained()
+    clock.shift(timedelta(hours=1))
+    registry.rollback(
+        machine=model.machine, model_type="baseline", reason="wrong in the field", by="user:ada"
+    )
+    for _ in range(40):
+        clock.shift(DAY)
+        followed = follow()
+        assert followed.triggered == []
+        assert set(reasons(followed)) == {ROLLED_BACK}
+    training.trigger(machine=model.machine, model_type="baseline", reason="mine", by="user:ada")
+    assert loop.trained() == ["completed"]
+    assert reasons(follow()) == [f"Version 3 has 0 of {TELLING} evaluations."]
+
+
+def test_one_that_a_person_activates_after_going_back_ends_the_pause(
+    clock: time_machine.Traveller,
+) -> None:
+    (model,) = fallen(45, after_training="activate")
+    follow()
+    loop.trained()
+    clock.shift(timedelta(hours=1))
+    registry.rollback(machine=model.machine, model_type="baseline", reason="wrong", by="user:ada")
+    clock.shift(2 * DAY)
+    assert reasons(follow()) == [ROLLED_BACK]
+    registry.activate_model(model=loop.newest(model), by="user:ada")
+    assert reasons(follow()) == [f"Version 2 has 0 of {TELLING} evaluations."]
 
 
 # --- what the last version has to show --------------------------------------------------------

@@ -8,8 +8,23 @@ from datetime import timedelta
 import pytest
 import time_machine
 
-from modelperf.models import ABTest, Alert, LatestPerformance, ModelActivation, ModelVersion
-from modelperf.services import ab_tests, alerts, policies, registry, training, training_after
+from modelperf.models import (
+    ABTest,
+    Alert,
+    LatestPerformance,
+    ModelActivation,
+    ModelVersion,
+    TrainingRun,
+)
+from modelperf.services import (
+    ab_tests,
+    alerts,
+    checks,
+    policies,
+    registry,
+    training,
+    training_after,
+)
 from tests.factories import ABTestFactory, MachineFactory, ModelVersionFactory
 from tests.services import loop
 from tests.services.builders import START, noisy
@@ -209,6 +224,25 @@ def test_the_new_version_that_wins_is_promoted_and_ends_the_alert(tested: ABTest
     assert follow().decided == []
     assert follow().waiting == []
     assert not Alert.objects.unresolved().exists()
+
+
+def test_a_winner_that_a_person_rolled_back_has_not_helped(
+    tested: ABTest, clock: time_machine.Traveller
+) -> None:
+    policies.set_policy(model_type="baseline", values={"retrain_tries": 1}, by=BY)
+    shown(tested, new=1.0)
+    follow()
+    assert alert_of(tested.model_a).is_resolved
+    clock.shift(SOON)
+    machine = tested.machine
+    registry.rollback(machine=machine, model_type="baseline", reason="wrong", by="user:ada")
+    assert not alert_of(tested.model_a).is_resolved
+    clock.shift(2 * DAY)
+    checks.run(by=BY)
+    training.trigger(machine=machine, model_type="baseline", reason="mine", by="user:ada")
+    training.cancel(run=TrainingRun.objects.latest("created_at"), by="user:ada")
+    clock.shift(2 * DAY)
+    assert loop.reasons(follow()) == ["1 retraining has not helped."]
 
 
 def test_a_person_may_have_resolved_it_before(tested: ABTest) -> None:
