@@ -33,7 +33,8 @@ class ProgressReport(Struct):
 class CompletionReport(Struct):
     """What was trained. The validation metrics are out of sample.
 
-    What is not reported is stored as unknown. The version's id is `model_id` where the client
+    What is not reported is stored as unknown, but hyperparameters, which are then those of the
+    policy's trainer. The version's id is `model_id` where the client
     chose one. Of `reference_profiles` the window is that of the run's data unless they name one.
     """
 
@@ -41,7 +42,7 @@ class CompletionReport(Struct):
     feature_names: list[Feature]
     training_metrics: Metrics
     validation_metrics: Metrics
-    hyperparameters: dict[str, Any] = {}
+    hyperparameters: dict[str, Any] | None = None
     training_samples: Samples | None = None
     reference_profiles: Annotated[
         list[dict[str, Any]], Meta(max_length=100, description=_PROFILES)
@@ -112,7 +113,7 @@ class TrainingReports(Endpoint):
         trained = TrainedModel(
             artefact=given.artefact,
             feature_names=tuple(given.feature_names),
-            hyperparameters=given.hyperparameters,
+            hyperparameters=given.hyperparameters or {},
             training_metrics=given.training_metrics,
             validation_metrics=given.validation_metrics,
             training_samples=given.training_samples,
@@ -120,7 +121,11 @@ class TrainingReports(Endpoint):
             log=given.log,
         )
         return training_reports.completed(
-            run=self._run(id), trained=trained, model_id=given.model_id, by=self.actor
+            run=self._run(id),
+            trained=trained,
+            as_asked=given.hyperparameters is None,
+            model_id=given.model_id,
+            by=self.actor,
         )
 
     @call(takes=FailureReport, answers=ReportAnswer, scope=TRAIN, style="body", problems=(404, 409))

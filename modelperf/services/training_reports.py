@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any, Final
@@ -23,7 +24,7 @@ from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.metrics_rows import METRIC_NAME, is_metric_name
 from modelperf.services.policies import policy_of
 from modelperf.services.registry_checks import check_text
-from modelperf.trainers import EXTERNAL, TrainedModel, TrainingError, find
+from modelperf.trainers import EXTERNAL, TrainedModel, Trainer, TrainingError, find
 
 log = structlog.get_logger(__name__)
 
@@ -73,11 +74,17 @@ def progressed(
 
 @transaction.atomic
 def completed(
-    *, run: TrainingRun, trained: TrainedModel, model_id: uuid.UUID | None = None, by: str
+    *,
+    run: TrainingRun,
+    trained: TrainedModel,
+    as_asked: bool = False,
+    model_id: uuid.UUID | None = None,
+    by: str,
 ) -> TrainingRun:
     """Register what was trained and end the run; the same again answers the same.
 
-    Where nobody reported that it had begun its duration stays unknown.
+    Where nobody reported that it had begun its duration stays unknown. `as_asked`: the report names
+    no hyperparameters, so those count that the run was to be trained with.
 
     Raises
     ------
@@ -87,12 +94,14 @@ def completed(
         What was trained cannot be stored; the run goes on.
     """
     _refuse_unmeasured(trained)
-    digest = _digest(trained, model_id)
+    digest = _digest(trained, as_asked, model_id)
     locked = _locked(run)
     if locked.metadata.get(_DIGEST) == digest:
         return locked
     _refuse_ended(locked)
     locked.metadata = {**locked.metadata, _DIGEST: digest}
+    if as_asked:
+        trained = replace(trained, hyperparameters=_asked_hyperparameters(locked))
     training_work.complete(run=locked, trained=trained, by=by, model_id=model_id)
     return locked
 
@@ -170,13 +179,22 @@ def _begin(run: TrainingRun, now: datetime, by: str) -> None:
 
 def _patience_seconds(run: TrainingRun) -> float:
     """Return how long the next report may take, as the trainer of the policy says."""
-    document = _document(run)
+    return float(getattr(_trainer(run), "timeout_seconds", PATIENCE_SECONDS))
+
+
+def _asked_hyperparameters(run: TrainingRun) -> dict[str, Any]:
+    """Return what a run was to be trained with; none where its policy names another by now."""
+    trainer = _trainer(run)
+    return {} if trainer is None else dict(trainer.hyperparameters)
+
+
+def _trainer(run: TrainingRun) -> Trainer | None:
+    """Return what trains a run, as its policy says; None where that is another kind by now."""
     try:
-        trainer = find(document)
+        trainer = find(_document(run))
     except TrainingError:
-        return PATIENCE_SECONDS
-    seconds = getattr(trainer, "timeout_seconds", PATIENCE_SECONDS)
-    return float(seconds) if trainer.kind == run.trainer else PATIENCE_SECONDS
+        return None
+    return trainer if trainer.kind == (run.trainer or trainer.kind) else None
 
 
 def _document(run: TrainingRun) -> Any:
@@ -194,7 +212,7 @@ def _refuse_unmeasured(trained: TrainedModel) -> None:
                 raise InvalidError.field(field, f"{field}: {name} is not a finite number.")
 
 
-def _digest(trained: TrainedModel, model_id: uuid.UUID | None) -> str:
+def _digest(trained: TrainedModel, as_asked: bool, model_id: uuid.UUID | None) -> str:
     """Return what tells a report from another one."""
-    content = msgspec.json.encode([trained, model_id], order="sorted")
+    content = msgspec.json.encode([trained, as_asked, model_id], order="sorted")
     return hashlib.sha256(content).hexdigest()

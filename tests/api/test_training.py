@@ -194,6 +194,20 @@ def test_a_run_is_taken_trained_and_completed_with_its_token(
     assert ModelVersion.objects.get(pk=key).artefact == {"slope": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("reported", "stored"),
+    [({}, {"depth": 7}), ({"hyperparameters": None}, {"depth": 7}), ({"hyperparameters": {}}, {})],
+)
+def test_a_report_without_hyperparameters_has_those_of_the_policy(
+    holder: APIClient, run: TrainingRun, reported: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    document = {"kind": "external", "hyperparameters": {"depth": 7}}
+    factories.PolicyFactory(machine=run.machine, trainer=document)
+    assert holder.post(address(run, "complete"), REPORT | reported).status_code == 200
+    run.refresh_from_db()
+    assert run.hyperparameters == ModelVersion.objects.get().hyperparameters == stored
+
+
 def test_a_key_that_may_train_reports_as_well(client_with: ClientWith, run: TrainingRun) -> None:
     client = client_with("read", "train", name="nightly")
     assert client.post(address(run, "start")).status_code == 200

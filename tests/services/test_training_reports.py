@@ -48,8 +48,15 @@ def trained(**fields: Any) -> TrainedModel:
     return TrainedModel(**given | fields)
 
 
-def completed(run: TrainingRun, model_id: uuid.UUID | None = None, **fields: Any) -> TrainingRun:
-    return training_reports.completed(run=run, trained=trained(**fields), model_id=model_id, by=BY)
+def completed(
+    run: TrainingRun,
+    model_id: uuid.UUID | None = None,
+    as_asked: bool = False,
+    **fields: Any,
+) -> TrainingRun:
+    return training_reports.completed(
+        run=run, trained=trained(**fields), as_asked=as_asked, model_id=model_id, by=BY
+    )
 
 
 # --- start ----------------------------------------------------------------------------------
@@ -333,6 +340,29 @@ def test_completed_does_what_the_policy_says_comes_next():
     PolicyFactory.create(machine=active.machine, after_training="activate")
     found = completed(waiting(machine=active.machine))
     assert ModelVersion.objects.active().get().pk == found.model_id
+
+
+@pytest.mark.django_db
+def test_completed_as_asked_has_the_hyperparameters_of_the_policys_trainer():
+    run = waiting()
+    document = {"kind": "external", "hyperparameters": {"depth": 7}}
+    policy = PolicyFactory.create(machine=run.machine, trainer=document)
+    found = completed(run, as_asked=True, hyperparameters={})
+    model = ModelVersion.objects.get()
+    assert found.hyperparameters == model.hyperparameters == {"depth": 7}
+    policy.trainer = {"kind": "external", "hyperparameters": {"depth": 8}}
+    policy.save()
+    assert completed(run, as_asked=True, hyperparameters={}) == found
+    with pytest.raises(ConflictError, match="completed already"):
+        completed(run, hyperparameters={})
+
+
+@pytest.mark.django_db
+def test_completed_as_asked_has_none_where_the_policy_names_another_trainer_by_now():
+    run = waiting()
+    document = {"kind": "energy_baseline", "hyperparameters": {"depth": 7}}
+    PolicyFactory.create(machine=run.machine, trainer=document)
+    assert completed(run, as_asked=True, hyperparameters={}).hyperparameters == {}
 
 
 # --- reference profiles ---------------------------------------------------------------------
