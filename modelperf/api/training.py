@@ -91,6 +91,12 @@ class RunDetail(RunAnswer):
     training_log: str | None
 
 
+class Cancellation(Struct):
+    """Why a run is given up, where there is something to say; it is kept with the run."""
+
+    reason: Annotated[str, Meta(max_length=2000)] = ""
+
+
 class RunFilters(SeriesFilters):
     """By series and status, by what asked for it, and by what trains."""
 
@@ -147,10 +153,11 @@ class Training(Endpoint):
         """Tell about a run."""
         return self._told(self._run(id))
 
-    @call(answers=RunDetail, scope=TRAIN, problems=(404, 409))
-    def cancel(self, id: uuid.UUID) -> RunDetail:
-        """Give up an unfinished run."""
-        return self._told(training.cancel(run=self._run(id), by=self.actor))
+    @call(takes=Cancellation, answers=RunDetail, scope=TRAIN, style="body", problems=(404, 409))
+    def cancel(self, given: Cancellation, id: uuid.UUID) -> RunDetail:
+        """Give up an unfinished run; the reason may be left out."""
+        cancelled = training.cancel(run=self._run(id), reason=given.reason, by=self.actor)
+        return self._told(cancelled)
 
     def _told(self, run: TrainingRun) -> RunDetail:
         answer = msgspec.convert(run, RunAnswer, from_attributes=True)

@@ -170,8 +170,9 @@ def _ended(run: TrainingRun, when: datetime, page: str) -> Event:
     if run.training_status == TrainingRun.Status.FAILED:
         problem = run.error_message
         return Event(when, "alert", "degraded", "Training failed", page=page, problem=problem)
-    by = actor(str(run.metadata.get("cancelled_by", "")))
-    return Event(when, "none", "stable", "Training cancelled", by=by, page=page)
+    reason, by = (str(run.metadata.get(name, "")) for name in ("cancel_reason", "cancelled_by"))
+    word = "Training cancelled"
+    return Event(when, "none", "stable", word, note=reason, by=actor(by), page=page)
 
 
 def _trained(run: TrainingRun) -> str:

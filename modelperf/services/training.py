@@ -106,15 +106,20 @@ def run_pending(
     return finished
 
 
-def cancel(*, run: TrainingRun, by: str) -> TrainingRun:
-    """Give up a run that waits or is at work; what a trainer then still finds is thrown away."""
+def cancel(*, run: TrainingRun, reason: str = "", by: str) -> TrainingRun:
+    """Give up a run that waits or is at work; what a trainer then still finds is thrown away.
+
+    A reason, where one is given, is kept with the run.
+    """
+    check_text(reason=reason)
     with transaction.atomic():
         locked = TrainingRun.objects.select_for_update(of=("self",)).get(pk=run.pk)
         if locked.training_status not in TrainingRun.UNFINISHED:
             status = locked.training_status
             raise ConflictError(f"The training run is {status} already.", status=status)
         training_failures.end(locked, TrainingRun.Status.CANCELLED, timezone.now())
-        locked.metadata = {**locked.metadata, "cancelled_by": by}
+        said = {"cancel_reason": reason} if reason.strip() else {}
+        locked.metadata = {**locked.metadata, "cancelled_by": by, **said}
         locked.save(update_fields=training_failures.FIELDS_OF_END)
     log.info("training_cancelled", run_id=str(run.id), by=by)
     run.refresh_from_db()

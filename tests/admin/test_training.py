@@ -142,6 +142,20 @@ def test_the_list_reads_neither_log_nor_traceback(desk: Client) -> None:
     assert not any("training_log" in sql or "error_traceback" in sql for sql in rows)
 
 
+def test_unfinished_runs_are_cancelled_from_the_list(desk: Client, superuser: User) -> None:
+    run, over = (
+        factories.TrainingRunFactory.create(),
+        factories.TrainingRunFactory.create(failed=True),
+    )
+    chosen = {"action": "cancel", "_selected_action": [run.pk, over.pk]}
+    html = desk.post(RUNS, chosen, follow=True).content.decode()
+    assert "1 cancelled." in html
+    assert "The training run is failed already." in html
+    run.refresh_from_db()
+    assert run.training_status == "cancelled"
+    assert run.metadata == {"cancelled_by": f"user:{superuser.username}"}
+
+
 # --- asking for trainings from the list of machines -----------------------------------------
 
 

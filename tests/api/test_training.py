@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -161,6 +162,36 @@ def test_what_a_trainer_put_out_is_shown_to_people_who_may_change_runs(
     user.user_permissions.add(Permission.objects.get(codename="change_trainingrun"))
     shown = logged_in.get(f"{ROOT}/training/{run.pk}").json()
     assert (shown["error_message"], shown["error_traceback"]) == ("no data", "line 1")
+
+
+# --- given up -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "kept"),
+    [
+        (None, {}),
+        ({}, {}),
+        ({"reason": ""}, {}),
+        ({"reason": "not this week"}, {"cancel_reason": "not this week"}),
+    ],
+)
+def test_a_run_is_cancelled_with_a_reason_or_without(
+    api: APIClient, run: TrainingRun, body: dict[str, str] | None, kept: dict[str, str]
+) -> None:
+    told = api.post(address(run, "cancel"), body).json()
+    assert told["training_status"] == "cancelled"
+    assert told["metadata"] == {"cancelled_by": "key:tests"} | kept
+
+
+@pytest.mark.parametrize("reason", [7, None, "x" * 2001, "a\ud800"])
+def test_a_run_is_not_cancelled_for_what_is_no_reason(
+    api: APIClient, run: TrainingRun, reason: object
+) -> None:
+    answer = api.post(address(run, "cancel"), json.dumps({"reason": reason}), content_type=JSON)
+    assert answer.status_code in {400, 422}
+    run.refresh_from_db()
+    assert (run.training_status, run.metadata) == ("pending", {})
 
 
 # --- reports --------------------------------------------------------------------------------

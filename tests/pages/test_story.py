@@ -79,12 +79,17 @@ def test_runs_that_come_to_nothing_are_told_too(logged_in: Client) -> None:
     worlds.fail(machine, "the readings are gone")
     training.trigger(machine=machine, model_type="baseline", reason="again", by=BY)
     training.cancel(run=TrainingRun.objects.get(training_status="pending"), by="user:eve")
+    training.trigger(machine=machine, model_type="baseline", reason="later", by=BY)
+    waiting = TrainingRun.objects.get(training_status="pending")
+    training.cancel(run=waiting, reason="not this week", by="user:eve")
     events = told(logged_in, machine.pk)
     assert [event for event in events if "Training" in event] == [
         "Training asked for Manual: the year is over",
         "Training failed",
         "Training asked for Manual: again by ada",
         "Training cancelled by eve",
+        "Training asked for Manual: later by ada",
+        "Training cancelled not this week by eve",
     ]
 
 
