@@ -14,7 +14,7 @@ from django.conf import settings
 from modelperf.models import ABTest, ModelActivation, ModelPerformanceMetric, TrainingRun
 from modelperf.services.policies import PolicyValues
 from modelperf.services.retraining_tried import Series, Tried
-from modelperf.services.training_after import WAITS
+from modelperf.services.training_after import PASSED_OVER, WAITS
 
 DAY: Final = timedelta(days=1)
 LONGEST_PAUSE: Final = timedelta(days=366)
@@ -163,7 +163,11 @@ def _awaited_of_run(place: Series, tried: Tried) -> str | None:
     if test is not None:
         is_over = test.decision is not None or test.test_status == ABTest.Status.CANCELLED
         return None if is_over else f"A test of version {version} runs."
-    if run.model.is_active or _is_passed_over(run, tried.activations.get(place)):
+    if (
+        PASSED_OVER in run.metadata
+        or run.model.is_active
+        or _is_passed_over(run, tried.activations.get(place))
+    ):
         return None
     return f"Version {version} waits for {'its test' if WAITS in run.metadata else 'a person'}."
 

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from modelperf.models import (
     ABTest,
@@ -149,6 +151,10 @@ def test_it_is_tested_once_the_test_of_a_person_is_over(
     assert "is running" in run.metadata["waits_for_test"]
     follow()
     assert ABTest.objects.get() == theirs
+    with CaptureQueriesContext(connection) as queries:
+        follow()
+    stored = [one["sql"] for one in queries if "UPDATE" in one["sql"][:7]]
+    assert not [sql for sql in stored if "model_training_history" in sql]
     clock.shift(6 * DAY)
     follow()
     ours = ABTest.objects.get(training_run=run)
@@ -164,9 +170,27 @@ def test_one_that_was_followed_by_a_newer_version_is_not_tested_any_more(
     taken: tuple[ModelVersion, ABTest], clock: time_machine.Traveller
 ) -> None:
     model, theirs = taken
-    follow()
+    (run,) = follow().triggered
     loop.trained()
     ModelVersionFactory.create(machine=model.machine)
+    assert len(follow().triggered) == 0  # it cools down
+    run.refresh_from_db()
+    assert run.metadata == {"passed_over": "Another version came first."}
+    clock.shift(6 * DAY)
+    assert len(follow().triggered) == 1
+    assert ABTest.objects.get() == theirs
+
+
+def test_one_that_a_person_took_back_meanwhile_is_not_tested_any_more(
+    taken: tuple[ModelVersion, ABTest], clock: time_machine.Traveller
+) -> None:
+    model, theirs = taken
+    follow()
+    loop.trained()
+    registry.activate_model(model=loop.newest(model), by="user:ada")
+    clock.shift(SOON)
+    machine = model.machine
+    registry.rollback(machine=machine, model_type="baseline", reason="wrong", by="user:ada")
     clock.shift(6 * DAY)
     follow()
     assert ABTest.objects.get() == theirs
