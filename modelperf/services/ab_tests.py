@@ -40,6 +40,7 @@ SMALLEST_SPLIT: Final = 0.01
 LARGEST_CONFIDENCE: Final = 0.9999
 SHORTEST_TEST_HOURS: Final = 0.1
 LONGEST_TEST_HOURS: Final = 24 * 366
+CANCELLED_AT: Final = "cancelled_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +283,8 @@ def cancel(*, test: ABTest, by: str) -> ABTest:
         if status_now(locked) != ABTest.Status.RUNNING:
             raise ConflictError("The test is over: its result stands.", test_status="completed")
         locked.test_status = ABTest.Status.CANCELLED
-        locked.metadata = {**locked.metadata, "cancelled_by": by}
+        cancelled = {"cancelled_by": by, CANCELLED_AT: timezone.now().isoformat()}
+        locked.metadata = {**locked.metadata, **cancelled}
         locked.save(update_fields=["test_status", "metadata"])
         return locked
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Self
 from django.conf import settings
 
 from modelperf.models import ABTest, ModelActivation, ModelPerformanceMetric, TrainingRun
+from modelperf.services import ab_tests
 from modelperf.services.policies import PolicyValues
 from modelperf.services.retraining_tried import Series, Tried
 from modelperf.services.training_after import PASSED_OVER, WAITS
@@ -132,10 +133,16 @@ def _is_forgotten(
 
 
 def _ended_at(run: TrainingRun, tried: Tried) -> datetime:
-    """Return when a run has ended, or the test of its version."""
-    test = tried.tests.get(run.pk)
-    ends = [run.created_at, run.training_end, test.decided_at if test else None]
+    """Return when a run has ended, or the last test of its version."""
+    ends = [run.created_at, run.training_end]
+    for test in tried.tests.get(run.model_id, ()) if run.model_id else ():
+        ends += [test.decided_at, _cancelled_at(test)]
     return max(moment for moment in ends if moment)
+
+
+def _cancelled_at(test: ABTest) -> datetime | None:
+    at = test.metadata.get(ab_tests.CANCELLED_AT)
+    return datetime.fromisoformat(at) if at else None
 
 
 def _pause(policy: PolicyValues, n_tries: int) -> timedelta:
@@ -159,10 +166,12 @@ def _awaited_of_run(place: Series, tried: Tried) -> str | None:
     if run is None or run.model is None:
         return None
     version = run.model.model_version
-    test = tried.tests.get(run.pk)
-    if test is not None:
-        is_over = test.decision is not None or test.test_status == ABTest.Status.CANCELLED
-        return None if is_over else f"A test of version {version} runs."
+    tests = tried.tests.get(run.model_id, ())
+    if any(test.test_status == ABTest.Status.RUNNING for test in tests):
+        return f"A test of version {version} runs."
+    # Who has decided or cancelled a test has acted, whatever came of it.
+    if any(test.decision or test.test_status == ABTest.Status.CANCELLED for test in tests):
+        return None
     if (
         PASSED_OVER in run.metadata
         or run.model.is_active

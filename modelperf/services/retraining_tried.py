@@ -30,7 +30,8 @@ class Tried:
     `opened` says when the alert of each series opened. `tries` are the runs asked for by alerts
     that have not helped, oldest first, and `gave_up` says until when an alert said so. `last` is
     the newest finished run, whoever asked for it, and `last_version` the newest that brought a
-    version; `activations` are the newest ones, `tests` those of the runs' versions.
+    version; `activations` are the newest ones, `tests` those of the runs' versions, whoever
+    started them, by version.
     """
 
     opened: Mapping[Series, datetime]
@@ -39,7 +40,7 @@ class Tried:
     gave_up: Mapping[Series, datetime]
     last: Mapping[Series, TrainingRun]
     last_version: Mapping[Series, TrainingRun]
-    tests: Mapping[uuid.UUID | None, ABTest]
+    tests: Mapping[uuid.UUID | None, Sequence[ABTest]]
     activations: Mapping[Series, ModelActivation]
 
     @classmethod
@@ -55,7 +56,6 @@ class Tried:
             place = run.machine_id, run.model_type
             if _is_try(run) and not (place in began and run.created_at <= began[place]):
                 tries[place].append(run)
-        found = ABTest.objects.filter(training_run__in=runs).order_by("created_at")
         return cls(
             opened=opened,
             unfinished=frozenset(unfinished),
@@ -63,7 +63,7 @@ class Tried:
             gave_up=_gave_up(machines),
             last={(run.machine_id, run.model_type): run for run in runs},
             last_version={(run.machine_id, run.model_type): run for run in runs if run.model},
-            tests={test.training_run_id: test for test in found},
+            tests=_tests_of([run.model_id for run in runs if run.model_id]),
             activations=_newest_activations(machines),
         )
 
@@ -125,6 +125,14 @@ def _finished(
         if (at := since.get((run.machine_id, run.model_type)))
         and (run.created_at >= at or run.triggered_by == TrainingRun.BY_ITSELF)
     ]
+
+
+def _tests_of(versions: Collection[uuid.UUID]) -> dict[uuid.UUID | None, list[ABTest]]:
+    """Return the tests of some versions against those that served before them."""
+    found: dict[uuid.UUID | None, list[ABTest]] = defaultdict(list)
+    for test in ABTest.objects.filter(model_b__in=versions).defer("evidence"):
+        found[test.model_b_id].append(test)
+    return found
 
 
 def _gave_up(machines: Collection[uuid.UUID]) -> dict[Series, datetime]:

@@ -349,7 +349,37 @@ def test_a_test_that_a_person_cancelled_is_not_waited_for(clock: time_machine.Tr
     (model,) = fallen(45, after_training="test")
     follow()
     loop.trained()
+    clock.shift(5 * DAY)
     ab_tests.cancel(test=model.machine.ab_tests.get(), by="user:ada")
+    # It rests from then on: they may have something else in mind.
+    assert reasons(follow())[0].startswith("Cools down until 2026-03-08 01:00")
+    clock.shift(DAY + SOON)
+    assert len(follow().triggered) == 1
+
+
+@pytest.mark.parametrize("decision", ["promote_a", "no_winner", "manual_review", None])
+def test_a_person_who_has_tested_a_version_that_waited_has_acted(
+    clock: time_machine.Traveller, decision: str | None
+) -> None:
+    (model,) = fallen(45)
+    follow()
+    loop.trained()
+    started = ab_tests.start(
+        test_name="mine",
+        machine=model.machine,
+        model_type="baseline",
+        model_a=model,
+        model_b=loop.newest(model),
+        duration_hours=480,
+        by="user:ada",
+    )
+    clock.shift(2 * DAY)
+    assert reasons(follow()) == ["A test of version 2 runs."]
+    if decision is None:
+        ab_tests.cancel(test=started.test, by="user:ada")
+    else:
+        ab_tests.decide(test=started.test, decision=decision, by="user:ada")
+    assert reasons(follow())[0].startswith("Cools down until 2026-03-05")
     clock.shift(DAY + SOON)
     assert len(follow().triggered) == 1
 
