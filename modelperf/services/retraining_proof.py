@@ -100,17 +100,26 @@ def settle(*, now: datetime, by: str) -> list[Alert]:
 def proofs() -> list[Proof]:
     """Return the active versions that have proved better than an alerted one before them.
 
-    One that is degraded itself proves nothing, nor does one whose judgement is out of date.
+    One that is degraded itself proves nothing, nor does one whose judgement is out of date. One
+    that cannot be compared stops no other.
     """
-    compared = ((one.subject, one.judged()) for one in _successions())
-    return [Proof(subject, found) for subject, found in compared if found.is_better]
+    proved = []
+    for one in _successions():
+        try:
+            found = one.judged()
+        except Exception:  # whatever it is, the other series shall go on
+            log.exception("versions_not_compared", alert_id=str(one.subject.alert_id))
+            continue
+        if found.is_better:
+            proved.append(Proof(one.subject, found))
+    return proved
 
 
 def resolve(proved: Sequence[Proof], *, now: datetime, by: str) -> list[Alert]:
     """Resolve alerts by proofs, which are kept with them; return those that were resolved.
 
-    Left alone are alerts that were resolved meanwhile or whose condition the newer version has
-    taken over, and all where another version has become active.
+    Left alone are alerts that were resolved or opened again by a person meanwhile, or whose
+    condition the newer version has taken over, and all where another version has become active.
     """
     if not proved:
         return []
@@ -145,9 +154,16 @@ def _successions() -> Iterator[Succession]:
         )
 
 
+# While the newer version served, a person has opened the alert again: its proof was overruled. Not
+# so where the alert has opened by itself since.
+_OVERRULED: Final = """
+    coalesce((a.metadata ->> 'reopened_at')::timestamptz >= greatest(a.alert_timestamp, (
+        SELECT max(done.activated_at) FROM model_activations done WHERE done.model_id = v.id
+    )), false)
+"""
 # Windows by which the new version was trained are no evidence for it. Of either version counts
 # what its newest verdict knows of: other windows may still lack labels.
-_WAITING: Final = """
+_WAITING: Final = f"""
     SELECT a.id, a.model_id AS old_id, a.model_version AS old_version,
         v.id AS new_id, v.model_version AS new_version, a.machine_id, a.model_type,
         a.alert_details ->> 'metric' AS metric, a.alert_details ->> 'changed_at' AS changed_at,
@@ -165,7 +181,7 @@ _WAITING: Final = """
     JOIN model_drift_states new ON new.model_id = v.id AND NOT new.is_stale
         AND new.metric = a.alert_details ->> 'metric' AND new.status <> 'degraded'
     JOIN model_drift_states old ON old.model_id = a.model_id
-    WHERE NOT a.is_resolved AND a.alert_details ->> 'rule' = ANY(%b::text[])
+    WHERE NOT a.is_resolved AND a.alert_details ->> 'rule' = ANY(%b::text[]) AND NOT {_OVERRULED}
 """
 _EVALUATIONS: Final = f"""
     (SELECT {PACKED} FROM (
@@ -200,13 +216,16 @@ _SUCCESSIONS: Final = f"""
         {_BEFORE}, {_AFTER}, {_EARLIER}
     FROM waiting w ORDER BY w.id
 """
-_RESOLVE: Final = """
+_RESOLVE: Final = f"""
     UPDATE model_alerts AS a SET state = 'resolved', is_resolved = true, resolved_at = %b,
         resolved_by = %b, resolution_action = %b, resolution_notes = w.notes,
         alert_details = a.alert_details || jsonb_build_object('proof', w.proof::jsonb)
     FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::text[], %b::text[])
         AS w (id, old_id, new_id, notes, proof)
     WHERE a.id = w.id AND a.model_id = w.old_id AND NOT a.is_resolved
-        AND EXISTS (SELECT FROM model_versions v WHERE v.id = w.new_id AND v.is_active)
+        AND EXISTS (
+            SELECT FROM model_versions v
+            WHERE v.id = w.new_id AND v.is_active AND NOT {_OVERRULED}
+        )
     RETURNING a.id
 """

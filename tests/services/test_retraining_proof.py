@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from modelperf.models import Alert, ModelVersion
+from modelperf.models import Alert, DriftState, ModelVersion
 from modelperf.services import alerts, checks, drift, metrics, policies, registry, retraining_proof
 from tests.factories import ModelVersionFactory, TrainingRunFactory
 from tests.services.builders import START, evaluation, noisy
@@ -136,6 +136,30 @@ def test_who_was_first_stays() -> None:
     alerts.resolve(alert=Alert.objects.get(), by="user:ada", action="fixed")
     assert retraining_proof.resolve(proved, now=timezone.now(), by="a") == []
     assert Alert.objects.get().resolved_by == "user:ada"
+
+
+def test_what_a_person_opens_again_a_version_that_serves_ends_no_more() -> None:
+    second = fallen()
+    record(second, REPLACED, noisy(2, 14))
+    proved = retraining_proof.proofs()
+    (alert,) = settle()
+    alerts.reopen(alert=alert, by="user:ada")
+    assert settle() == []
+    assert retraining_proof.resolve(proved, now=timezone.now(), by="a") == []
+    # A version that comes after that may prove better.
+    third = ModelVersionFactory.create(machine=second.machine)
+    registry.activate_model(model=third, by="a")
+    record(third, REPLACED + 14, noisy(3, 14))
+    assert settle() == [alert]
+
+
+def test_a_series_that_cannot_be_compared_stops_no_other() -> None:
+    broken, sound = fallen(), fallen()
+    for second in (broken, sound):
+        record(second, REPLACED, noisy(2, 14))
+    # Not by way of the service, which stores rules that are complete.
+    DriftState.objects.filter(model=broken).update(rules={})
+    assert [alert.machine for alert in settle()] == [sound.machine]
 
 
 def test_a_proof_is_void_once_another_version_is_active() -> None:
