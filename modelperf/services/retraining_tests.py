@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, NamedTuple
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 import structlog
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import DateTimeField, Exists, F, OuterRef, Q, QuerySet
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
 
-from modelperf.models import ABTest, Alert, ModelVersion
+from modelperf.models import (
+    ABTest,
+    AfterTraining,
+    Alert,
+    ModelActivation,
+    ModelVersion,
+    TrainingRun,
+)
 from modelperf.services import ab_tests, metrics_store
+from modelperf.services.ab_tests_results import Results
 from modelperf.services.alerts_conditions import JUDGED_TYPES
-from modelperf.services.alerts_following import SYSTEM
+from modelperf.services.alerts_following import RETRAINED, SYSTEM
+from modelperf.services.database import execute
 from modelperf.services.errors import ConflictError
+from modelperf.services.policies import Policies, PolicyValues
 from modelperf.services.training_after import ACTOR
 
 log = structlog.get_logger(__name__)
-
-_STATUSES = (ABTest.Status.RUNNING, ABTest.Status.COMPLETED)
 
 
 class Settled(NamedTuple):
@@ -28,66 +40,150 @@ class Settled(NamedTuple):
     resolved: list[Alert]
 
 
+class _Undecided(NamedTuple):
+    """A test that started by itself, what has come in for it, and what had at the last look."""
+
+    test_id: uuid.UUID
+    machine_id: uuid.UUID
+    model_type: str
+    test_status: str
+    test_end: datetime | None
+    trigger_type: str
+    triggered_by: str
+    looked_at: str | None
+    seen: str
+
+    def is_due(self, policy: PolicyValues, now: datetime) -> bool:
+        """Whether a look may find anything but what the last one has found."""
+        delay = timedelta(seconds=policy.label_delay_seconds)
+        return (
+            self.test_status == ABTest.Status.COMPLETED
+            or self.looked_at != self.seen
+            or (self.test_end is not None and self.test_end + delay <= now)
+        )
+
+    def is_left_to_people(self, policy: PolicyValues) -> bool:
+        """Whether the policy was changed since: no test shall promote by itself any more."""
+        if policy.after_training == AfterTraining.WAIT:
+            return True
+        if self.triggered_by != ACTOR:
+            return False
+        if self.trigger_type == TrainingRun.Trigger.SCHEDULED:
+            return policy.retrain_every_seconds is None
+        return not policy.retrain_automatically
+
+
 def settle(*, now: datetime) -> Settled:
     """Decide the tests that have a winner or are over, and end what their winners were trained for.
 
     A test that cannot be decided stops no other. What a person has decided counts the same.
     """
     settled = Settled([], [])
-    for test in _undecided():
+    looked: list[_Undecided] = []
+    for one in _due(now):
         try:
-            if _decide(test):
-                settled.decided.append(test)
+            test = _decide(one.test_id)
         except ConflictError:  # a person was first
             continue
         except Exception:  # whatever it is, the other tests shall go on
-            log.exception("ab_test_not_decided", test_id=str(test.pk))
+            log.exception("ab_test_not_decided", test_id=str(one.test_id))
+            continue
+        if test is None:
+            looked.append(one)
+        else:
+            settled.decided.append(test)
+    _remember(looked)
     for test in _won():
-        settled.resolved.extend(_resolve(test, now))
+        try:
+            settled.resolved.extend(_resolve(test, now))
+        except Exception:  # as above
+            log.exception("ab_test_not_followed", test_id=str(test.pk))
     return settled
 
 
-def _undecided() -> QuerySet[ABTest]:
-    """Return the tests to be decided; one of a retired machine waits for its return."""
-    found = ABTest.objects.filter(
-        training_run__isnull=False,
-        decision__isnull=True,
-        test_status__in=_STATUSES,
-        machine__is_active=True,
-    )
-    return found.select_related("machine", "model_a", "model_b").order_by("test_start", "id")
+def _due(now: datetime) -> list[_Undecided]:
+    """Return the tests to be looked at, of which something has come in or the time is over."""
+    found = [_Undecided(*row) for row in execute(_UNDECIDED, [], binary=True)]
+    policies = Policies.load() if found else Policies({})
+    return [
+        one
+        for one in found
+        if one.is_due(policy := policies.of(one.machine_id, one.model_type), now)
+        and not one.is_left_to_people(policy)
+    ]
 
 
-def _decide(test: ABTest) -> bool:
-    found = ab_tests.results(test=test)
-    if found.winner is None and found.test_status != ABTest.Status.COMPLETED:
-        return False
+def _remember(looked: Sequence[_Undecided]) -> None:
+    """Keep with tests what had come in when they were looked at."""
+    if looked:
+        execute(_REMEMBER, [[one.test_id for one in looked], [one.seen for one in looked]])
+
+
+def _decide(test_id: uuid.UUID) -> ABTest | None:
+    """Decide a test by what it has come to, or return None where that is nothing yet."""
+    test = _read(test_id)
+    if not _is_over(ab_tests.results(test=test)):
+        return None
     with transaction.atomic():
-        # From here on nobody activates another version of the series.
+        # From here on nobody records for the series, or activates another version of it.
         metrics_store.lock_series([test.model_a_id])
+        test = _read(test_id)
+        if not _is_over(ab_tests.results(test=test)):
+            return None
+        if test.test_status == ABTest.Status.RUNNING:
+            test = ab_tests.complete(test=test, by=ACTOR)
+        found = ab_tests.results(test=test)
         decision = _decision(test, found.winner)
-        ab_tests.decide(test=test, decision=decision, notes=found.recommendation, by=ACTOR)
-    return True
+        return ab_tests.decide(test=test, decision=decision, notes=found.recommendation, by=ACTOR)
+
+
+def _read(test_id: uuid.UUID) -> ABTest:
+    return ABTest.objects.select_related("machine", "model_a", "model_b").get(pk=test_id)
+
+
+def _is_over(found: Results) -> bool:
+    return found.winner is not None or found.test_status == ABTest.Status.COMPLETED
 
 
 def _decision(test: ABTest, winner: str | None) -> str:
-    """Return what follows from a winner; who serves by now may be another than was tested."""
+    """Return what follows from a winner; people may have said meanwhile who shall serve."""
     if winner not in ("model_a", "model_b"):
         return ABTest.Decision.NO_WINNER.value
-    won = test.model_a_id if winner == "model_a" else test.model_b_id
-    replaced = won if winner == "model_a" else test.model_a_id
-    is_foreseen = ModelVersion.objects.filter(pk__in=[won, replaced], is_active=True).exists()
-    if not is_foreseen:
-        return ABTest.Decision.MANUAL_REVIEW.value
-    promoted = {"model_a": ABTest.Decision.PROMOTE_A, "model_b": ABTest.Decision.PROMOTE_B}
-    return promoted[winner].value
+    is_a = winner == "model_a"
+    promoted = ABTest.Decision.PROMOTE_A if is_a else ABTest.Decision.PROMOTE_B
+    won, other = (test.model_a_id, test.model_b_id)[:: 1 if is_a else -1]
+    serving = ModelVersion.objects.filter(pk__in=[won, other], is_active=True)
+    serves = serving.values_list("pk", flat=True).first()
+    if serves == won or (serves == other and not _was_changed_by_people(test)):
+        return promoted.value
+    return ABTest.Decision.MANUAL_REVIEW.value
+
+
+def _was_changed_by_people(test: ABTest) -> bool:
+    """Whether somebody has activated a version, or rolled one back, since the test was started."""
+    activations = ModelActivation.objects.of_series(
+        machine_id=test.machine_id, model_type=test.model_type
+    )
+    return activations.filter(activated_at__gt=test.created_at).exclude(activated_by=ACTOR).exists()
 
 
 def _won() -> QuerySet[ABTest]:
     """Return the tests whose new version has won and serves, with alerts of older ones still."""
-    alerts = _ended_by(OuterRef("machine_id"), OuterRef("model_type"), OuterRef("model_b_version"))
+    alerts = _ended_by(
+        OuterRef("machine_id"),
+        OuterRef("model_type"),
+        OuterRef("model_b_version"),
+        OuterRef("decided_at"),
+    )
+    rolled_back = ModelActivation.objects.filter(
+        machine_id=OuterRef("machine_id"),
+        model_type=OuterRef("model_type"),
+        kind=ModelActivation.Kind.ROLLED_BACK,
+        activated_at__gte=OuterRef("decided_at"),
+    )
     return ABTest.objects.filter(
-        Exists(alerts.filter(alert_timestamp__lte=OuterRef("decided_at"))),
+        Exists(alerts),
+        ~Exists(rolled_back),
         training_run__isnull=False,
         decision=ABTest.Decision.PROMOTE_B,
         winner_model=F("model_b"),
@@ -95,28 +191,73 @@ def _won() -> QuerySet[ABTest]:
     )
 
 
-def _ended_by(machine: Any, model_type: Any, version: Any) -> QuerySet[Alert]:
-    """Return what earlier versions of a series are alerted for."""
-    return Alert.objects.unresolved().filter(
-        machine_id=machine,
-        model_type=model_type,
-        model_version__lt=version,
-        alert_type__in=JUDGED_TYPES,
+def _ended_by(machine: Any, model_type: Any, version: Any, decided_at: Any) -> QuerySet[Alert]:
+    """Return what earlier versions of a series were alerted for when a test was decided.
+
+    What a person has opened again since is not over.
+    """
+    reopened_at = Cast(KT("metadata__reopened_at"), DateTimeField())
+    return (
+        Alert.objects.unresolved()
+        .annotate(reopened_at=reopened_at)
+        .filter(
+            Q(reopened_at__isnull=True) | Q(reopened_at__lte=decided_at),
+            machine_id=machine,
+            model_type=model_type,
+            model_version__lt=version,
+            alert_type__in=JUDGED_TYPES,
+            alert_timestamp__lte=decided_at,
+        )
     )
 
 
+@transaction.atomic
 def _resolve(test: ABTest, now: datetime) -> list[Alert]:
-    """Resolve what the series' earlier versions were alerted for: the new one is better."""
-    ended = _ended_by(test.machine_id, test.model_type, test.model_b_version)
-    alerts = list(ended.filter(alert_timestamp__lte=test.decided_at))
-    Alert.objects.unresolved().filter(
-        pk__in=[one.pk for one in alerts], model_version__lt=test.model_b_version
-    ).update(
+    """Resolve what the series' earlier versions were alerted for: the new one is better.
+
+    Nothing is, where that is not so any more once the series is locked.
+    """
+    metrics_store.lock_series([test.model_b_id])
+    if not _won().filter(pk=test.pk).exists():
+        return []
+    ended = _ended_by(test.machine_id, test.model_type, test.model_b_version, test.decided_at)
+    alerts = list(ended.select_for_update())
+    Alert.objects.filter(pk__in=[one.pk for one in alerts]).update(
         state=Alert.State.RESOLVED,
         is_resolved=True,
         resolved_at=now,
         resolved_by=SYSTEM,
-        resolution_action="retrained_model",
+        resolution_action=RETRAINED,
         resolution_notes=f"Version {test.model_b_version} won the test “{test.test_name}”.",
     )
     return alerts
+
+
+# One of a retired machine waits for its return. What has come in is counted and not dated alone:
+# what was stored first may become visible last, and what is corrected or deleted counts, too.
+_UNDECIDED: Final = """
+    SELECT t.id, t.machine_id, t.model_type, t.test_status, t.test_end,
+        run.trigger_type, run.triggered_by, t.metadata ->> 'looked_at',
+        concat_ws(' ', arms.n, arms.revisions, arms.newest, rows.rows_a, rows.rows_b,
+            extract(epoch FROM rows.changed_at))
+    FROM model_ab_tests t
+    JOIN machines m ON m.id = t.machine_id AND m.is_active
+    JOIN model_training_history run ON run.id = t.training_run_id
+    LEFT JOIN model_ab_row_states rows ON rows.test_id = t.id
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n, sum(revision) AS revisions,
+            extract(epoch FROM max(created_at)) AS newest
+        FROM model_performance_metrics
+        WHERE machine_id = t.machine_id AND model_type = t.model_type
+            AND model_id IN (t.model_a_id, t.model_b_id)
+            AND evaluation_end > t.test_start AND evaluation_start >= t.test_start
+    ) AS arms
+    WHERE t.decision IS NULL AND t.test_status IN ('running', 'completed')
+    ORDER BY t.test_start, t.id
+"""
+_REMEMBER: Final = """
+    UPDATE model_ab_tests t
+    SET metadata = t.metadata || jsonb_build_object('looked_at', w.seen)
+    FROM unnest(%b::uuid[], %b::text[]) AS w (id, seen)
+    WHERE t.id = w.id AND t.test_status = 'running'
+"""
