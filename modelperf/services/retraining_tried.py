@@ -30,8 +30,8 @@ class Tried:
     `opened` says when the alert of each series opened. `tries` are the runs asked for by alerts
     that have not helped, oldest first, and `gave_up` says until when an alert said so. `last` is
     the newest finished run, whoever asked for it, and `last_version` the newest that brought a
-    version; `activations` are the newest ones, `tests` those of the runs' versions, whoever
-    started them, by version.
+    version, by itself or else recently. `activations` are the newest ones; `tests` are those of
+    the runs' versions, whoever started them, by version.
     """
 
     opened: Mapping[Series, datetime]
@@ -49,20 +49,29 @@ class Tried:
         machines = {machine_id for machine_id, _ in opened}
         of_machines = TrainingRun.objects.filter(machine_id__in=machines)
         unfinished = of_machines.unfinished().values_list("machine_id", "model_type")
-        runs = _finished(machines, opened, now)
+        recently = {place: min(at, now - RECENT) for place, at in opened.items()}
+        runs = [
+            run
+            for run in _finished(machines, min(recently.values(), default=now))
+            if (run.machine_id, run.model_type) in opened
+        ]
         began = _began(machines)
         tries: dict[Series, list[TrainingRun]] = defaultdict(list)
+        last_version: dict[Series, TrainingRun] = {}
         for run in runs:
             place = run.machine_id, run.model_type
             if _is_try(run) and not (place in began and run.created_at <= began[place]):
                 tries[place].append(run)
+            by_itself = run.triggered_by == TrainingRun.BY_ITSELF
+            if run.model and (by_itself or run.created_at >= recently[place]):
+                last_version[place] = run
         return cls(
             opened=opened,
             unfinished=frozenset(unfinished),
             tries=tries,
             gave_up=_gave_up(machines),
             last={(run.machine_id, run.model_type): run for run in runs},
-            last_version={(run.machine_id, run.model_type): run for run in runs if run.model},
+            last_version=last_version,
             tests=_tests_of([run.model_id for run in runs if run.model_id]),
             activations=_newest_activations(machines),
         )
@@ -104,27 +113,30 @@ def _ended_by_new_versions() -> QuerySet[Alert]:
     return Alert.objects.filter(_HELPED, is_resolved=True, resolution_action=RETRAINED)
 
 
-def _finished(
-    machines: Collection[uuid.UUID], opened: Mapping[Series, datetime], now: datetime
-) -> list[TrainingRun]:
-    """Return what was asked for by itself, and else recently or since alerts opened, in order."""
-    since = {place: min(at, now - RECENT) for place, at in opened.items()}
-    if not since:
-        return []
-    found = (
-        TrainingRun.objects.filter(machine_id__in=machines)
-        .filter(Q(triggered_by=TrainingRun.BY_ITSELF) | Q(created_at__gte=min(since.values())))
-        .exclude(training_status__in=TrainingRun.UNFINISHED)
-        .select_related("model")
+def _finished(machines: Collection[uuid.UUID], since: datetime) -> list[TrainingRun]:
+    """Return the finished runs that may matter, oldest first.
+
+    These are all since then, and from whenever they are: tries, the last run of each series, and
+    the last that brought a version by itself, which somebody may still have to look at.
+    """
+    finished = TrainingRun.objects.filter(machine_id__in=machines).exclude(
+        training_status__in=TrainingRun.UNFINISHED
+    )
+    newest = finished.order_by("machine_id", "model_type", "-created_at", "-id").distinct(
+        "machine_id", "model_type"
+    )
+    brought = newest.filter(triggered_by=TrainingRun.BY_ITSELF, model__isnull=False)
+    found = finished.filter(
+        Q(created_at__gte=since)
+        | Q(pk__in=TrainingRun.objects.by_alerts().filter(machine_id__in=machines).values("pk"))
+        | Q(pk__in=newest.values("pk"))
+        | Q(pk__in=brought.values("pk"))
+    )
+    return list(
+        found.select_related("model")
         .defer("training_log", "error_traceback")
         .order_by("created_at", "id")
     )
-    return [
-        run
-        for run in found
-        if (at := since.get((run.machine_id, run.model_type)))
-        and (run.created_at >= at or run.triggered_by == TrainingRun.BY_ITSELF)
-    ]
 
 
 def _tests_of(versions: Collection[uuid.UUID]) -> dict[uuid.UUID | None, list[ABTest]]:

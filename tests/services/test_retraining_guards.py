@@ -311,6 +311,36 @@ def test_a_version_that_waits_for_a_person_is_waited_for(clock: time_machine.Tra
     assert reasons(follow()) == [f"Version 3 has 0 of {TELLING} evaluations."]
 
 
+@pytest.mark.parametrize("trigger", ["drift_detected", "scheduled"])
+def test_a_version_that_waits_is_not_forgotten_when_a_later_alert_opens(
+    clock: time_machine.Traveller, trigger: str
+) -> None:
+    (model,) = fallen(45)
+    follow()
+    loop.trained()
+    TrainingRun.objects.update(trigger_type=trigger)
+    clock.shift(400 * DAY)
+    Alert.objects.filter(pk=alert_of(model).pk).update(alert_timestamp=CHECKED + 399 * DAY)
+    checks.run(by=BY)
+    assert reasons(follow()) == ["Version 2 waits for a person."]
+
+
+def test_who_asked_for_a_run_since_they_went_back_has_done_so_for_good(
+    clock: time_machine.Traveller,
+) -> None:
+    (model,) = fallen(45, after_training="activate")
+    follow()
+    loop.trained()
+    clock.shift(SOON)
+    registry.rollback(machine=model.machine, model_type="baseline", reason="wrong", by="user:ada")
+    training.trigger(machine=model.machine, model_type="baseline", reason="mine", by="user:ada")
+    training.cancel(run=TrainingRun.objects.latest("created_at"), by="user:ada")
+    clock.shift(50 * DAY)
+    Alert.objects.filter(pk=alert_of(model).pk).update(alert_timestamp=CHECKED + 49 * DAY)
+    checks.run(by=BY)
+    assert len(follow().triggered) == 1
+
+
 def test_a_version_in_service_shows_what_it_is_worth_first(clock: time_machine.Traveller) -> None:
     (model,) = fallen(45, after_training="activate")
     follow()
