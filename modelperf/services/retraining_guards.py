@@ -11,10 +11,10 @@ from typing import Final, NamedTuple, Self
 
 from django.conf import settings
 
-from modelperf.models import ABTest, ModelActivation, ModelPerformanceMetric, TrainingRun
+from modelperf.models import ABTest, ModelActivation, TrainingRun
 from modelperf.services import ab_tests
 from modelperf.services.policies import PolicyValues
-from modelperf.services.retraining_tried import Series, Tried
+from modelperf.services.retraining_tried import TELLING, Series, Tried
 from modelperf.services.training_after import PASSED_OVER, WAITS
 
 DAY: Final = timedelta(days=1)
@@ -22,9 +22,6 @@ LONGEST_PAUSE: Final = timedelta(days=366)
 # A try counts so long at least after its end, and what a next one takes besides: its pause and its
 # test. An alert that comes and goes would bring new tries otherwise.
 MEMORY: Final = timedelta(days=30)
-# As many evaluations as a version shows before another one is trained: `retraining_proof` compares
-# from the tenth on. A policy's min_evaluations would make a month of each try on daily windows.
-TELLING: Final = 15
 ROLLED_BACK: Final = "A person rolled back; the next training is theirs to ask for."
 
 
@@ -193,17 +190,7 @@ def _awaited_in_service(place: Series, tried: Tried) -> str | None:
     activation = tried.activations.get(place)
     if activation is None or activation.activated_at < tried.opened[place]:
         return None
-    n_seen = _n_seen(activation)
+    n_seen = tried.n_seen.get(activation.model_id, 0)
     if n_seen < TELLING:
         return f"Version {activation.model_version} has {n_seen} of {TELLING} evaluations."
     return None
-
-
-def _n_seen(activation: ModelActivation) -> int:
-    """Count the evaluations of an activated version on what it was not trained on."""
-    trained = TrainingRun.objects.filter(model=activation.model_id).order_by("-training_data_end")
-    until = trained.values_list("training_data_end", flat=True).first()
-    evaluations = ModelPerformanceMetric.objects.of_series(
-        machine_id=activation.machine_id, model_type=activation.model_type
-    ).filter(model=activation.model_id)
-    return (evaluations.filter(evaluation_start__gte=until) if until else evaluations).count()

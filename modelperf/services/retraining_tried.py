@@ -13,10 +13,14 @@ from django.db.models import F, Q, QuerySet
 
 from modelperf.models import ABTest, Alert, ModelActivation, TrainingRun
 from modelperf.services.alerts_following import RETRAINED, SYSTEM
+from modelperf.services.database import execute
 
 Series = tuple[uuid.UUID, str]
 
 RECENT: Final = timedelta(days=30)
+# As many evaluations as a version shows before another one is trained: `retraining_proof` compares
+# from the tenth on. A policy's min_evaluations would make a month of each try on daily windows.
+TELLING: Final = 15
 _ENDED_AT: Final = "condition_ended_at"
 _ENDED_BY: Final = "condition_ended_by"
 # That a limit is kept again just now proves nothing: where the level is at it, it comes and goes.
@@ -31,7 +35,8 @@ class Tried:
     that have not helped, oldest first, and `gave_up` says until when an alert said so. `last` is
     the newest finished run, whoever asked for it, and `last_version` the newest that brought a
     version, by itself or else recently. `activations` are the newest ones; `tests` are those of
-    the runs' versions, whoever started them, by version.
+    the runs' versions, whoever started them, by version. `n_seen` says how many evaluations those
+    have shown that came into service since the alert opened, up to `TELLING`.
     """
 
     opened: Mapping[Series, datetime]
@@ -42,6 +47,7 @@ class Tried:
     last_version: Mapping[Series, TrainingRun]
     tests: Mapping[uuid.UUID | None, Sequence[ABTest]]
     activations: Mapping[Series, ModelActivation]
+    n_seen: Mapping[uuid.UUID, int]
 
     @classmethod
     def read(cls, opened: Mapping[Series, datetime], now: datetime) -> Self:
@@ -65,6 +71,12 @@ class Tried:
             by_itself = run.triggered_by == TrainingRun.BY_ITSELF
             if run.model and (by_itself or run.created_at >= recently[place]):
                 last_version[place] = run
+        activations = _newest_activations(machines)
+        since_opened = [
+            activation
+            for place, activation in activations.items()
+            if place in opened and activation.activated_at >= opened[place]
+        ]
         return cls(
             opened=opened,
             unfinished=frozenset(unfinished),
@@ -73,7 +85,8 @@ class Tried:
             last={(run.machine_id, run.model_type): run for run in runs},
             last_version=last_version,
             tests=_tests_of([run.model_id for run in runs if run.model_id]),
-            activations=_newest_activations(machines),
+            activations=activations,
+            n_seen=_n_seen(since_opened),
         )
 
 
@@ -226,3 +239,29 @@ def _newest_activations(machines: Collection[uuid.UUID]) -> dict[Series, ModelAc
     return {
         (one.machine_id, one.model_type): one for one in newest.distinct("machine_id", "model_type")
     }
+
+
+def _n_seen(activations: Collection[ModelActivation]) -> dict[uuid.UUID, int]:
+    """Count the evaluations of activated versions on what they were not trained on."""
+    if not activations:
+        return {}
+    of_series = [(one.machine_id, one.model_type, one.model_id) for one in activations]
+    found = execute(_N_SEEN, [TELLING, *map(list, zip(*of_series, strict=True))])
+    return dict(found.fetchall())
+
+
+_N_SEEN: Final = """
+    SELECT w.model_id, (
+        SELECT count(*) FROM (
+            SELECT FROM model_performance_metrics e
+            WHERE e.machine_id = w.machine_id AND e.model_type = w.model_type
+                AND e.model_id = w.model_id AND e.evaluation_start >= trained.until
+            LIMIT %b
+        ) AS first_ones
+    )
+    FROM unnest(%b::uuid[], %b::text[], %b::uuid[]) AS w (machine_id, model_type, model_id)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(max(run.training_data_end), '-infinity') AS until
+        FROM model_training_history run WHERE run.model_id = w.model_id
+    ) AS trained
+"""

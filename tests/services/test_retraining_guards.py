@@ -7,10 +7,13 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from modelperf.models import Alert, ModelVersion, TrainingRun
 from modelperf.services import ab_tests, alerts, checks, registry, training
-from modelperf.services.retraining_guards import LONGEST_PAUSE, ROLLED_BACK, TELLING
+from modelperf.services.retraining_guards import LONGEST_PAUSE, ROLLED_BACK
+from modelperf.services.retraining_tried import TELLING, Tried
 from tests.factories import ABTestFactory, ModelVersionFactory
 from tests.services import loop
 from tests.services.builders import noisy
@@ -356,6 +359,24 @@ def test_a_version_in_service_shows_what_it_is_worth_first(clock: time_machine.T
     (run,) = follow().triggered
     assert run.alert == alert_of(model)
     assert TrainingRun.objects.filter(alert=run.alert).count() == 2
+
+
+def test_more_series_take_no_more_statements_to_look_at(clock: time_machine.Traveller) -> None:
+    fallen(30, 40, 50, after_training="activate")
+    assert len(follow().triggered) == 3
+    loop.trained()
+    opened = {
+        (alert.machine_id, alert.model_type): alert.alert_timestamp
+        for alert in Alert.objects.unresolved()
+        if alert.machine_id
+    }
+    needed = []
+    for n in (1, 3):
+        with CaptureQueriesContext(connection) as queries:
+            found = Tried.read(dict(list(opened.items())[:n]), CHECKED)
+        assert list(found.n_seen.values()) == [0] * n
+        needed.append(len(queries))
+    assert needed[0] == needed[1]
 
 
 def test_a_test_of_the_last_version_is_waited_for(clock: time_machine.Traveller) -> None:
