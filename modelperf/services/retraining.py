@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from modelperf.models import ABTest, Alert, TrainingRun
 from modelperf.services import (
+    retraining_given_up,
     retraining_proof,
     retraining_schedule,
     retraining_tests,
@@ -55,6 +56,7 @@ def follow(*, by: str, now: datetime | None = None) -> Followed:
         followed.decided, won = retraining_tests.settle(now=moment)
         followed.resolved = won + retraining_proof.settle(now=moment, by=by)
         training_after.start_waiting_tests(now=moment)
+        retraining_given_up.end_what_policies_ended(now=moment)
         followed.triggered, followed.waiting = retraining_wanted.trigger(now=moment)
         scheduled, refused = retraining_schedule.trigger(now=moment)
         followed.triggered += scheduled

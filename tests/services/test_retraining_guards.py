@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from modelperf.models import Alert, ModelVersion, TrainingRun
-from modelperf.services import ab_tests, alerts, checks, registry, training
+from modelperf.services import ab_tests, alerts, checks, policies, registry, training
 from modelperf.services.retraining_guards import LONGEST_PAUSE, ROLLED_BACK
 from modelperf.services.retraining_tried import TELLING, Tried
 from tests.factories import ABTestFactory, ModelVersionFactory
@@ -219,6 +219,39 @@ def test_it_ends_by_itself_once_nothing_is_wrong_any_more(clock: time_machine.Tr
     follow()
     ended = not_helping()
     assert (ended.resolution_action, ended.resolved_by) == ("recovered", "system")
+
+
+@pytest.mark.parametrize(
+    ("changed", "n"),
+    [
+        ({"retrain_tries": 3}, 1),
+        ({"retrain_automatically": False}, 0),
+        ({"retrain_tries": 2}, None),
+        ({"retrain_tries": 1}, None),
+    ],
+)
+def test_it_ends_by_itself_where_the_policy_says_otherwise_since(
+    clock: time_machine.Traveller, changed: dict[str, object], n: int | None
+) -> None:
+    fallen(45, **FAILS, retrain_tries=2)
+    use_up(clock, tries=2)
+    clock.shift(DAY)
+    policies.set_policy(model_type="baseline", values=changed, by="user:ada")
+    followed = follow()
+    assert not_helping().is_resolved is (n is not None)
+    assert len(followed.triggered) == (n or 0)
+    if n is None:
+        return
+    assert (not_helping().resolution_action, not_helping().resolved_by) == (
+        "policy_changed",
+        "system",
+    )
+    loop.trained()
+    clock.shift(10 * DAY)
+    policies.set_policy(model_type="baseline", values={"retrain_automatically": True}, by=BY)
+    follow()  # what has not helped is not forgotten by that
+    assert not not_helping().is_resolved
+    assert TrainingRun.objects.count() == 2 + n
 
 
 @pytest.fixture
