@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 # A season that is taken out may lift a share beyond 1, but not by so much; percents are beyond it.
 _OVERSHOOT = 1.0
 _SMALLEST_LOSS = float(np.nextafter(0.0, 1.0))  # half of it would be zero again
+_SMALLEST_UNIT = float(np.finfo(np.float64).tiny)  # a part of what is smaller may be zero
 
 _KINDS = {
     "r_squared": MetricKind.R_SQUARED,
@@ -200,7 +201,7 @@ def effect(before: float, after: float, kind: MetricKind) -> float:
     """
     if kind is MetricKind.TARGET_ZERO:
         return abs(after) - abs(before)
-    unit = max(abs(before), 1e-6 * abs(after))
+    unit = max(abs(before), 1e-6 * abs(after), _SMALLEST_UNIT)
     if before == after:
         return 0.0
     growth = after / unit - before / unit

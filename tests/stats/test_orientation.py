@@ -143,3 +143,13 @@ def test_effects_by_hand():
 def test_effect_has_no_unit(before: float, after: float, unit: float):
     plain = effect(before, after, MetricKind.LOSS)
     assert effect(unit * before, unit * after, MetricKind.LOSS) == pytest.approx(plain, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", MetricKind)
+@pytest.mark.parametrize(
+    ("before", "after"), [(0.0, 5e-324), (5e-324, 0.0), (0.0, 1e-318), (1e-320, 1e308)]
+)
+def test_effects_of_levels_next_to_zero_are_finite(
+    kind: MetricKind, before: float, after: float
+) -> None:
+    assert np.isfinite(effect(before, after, kind))
