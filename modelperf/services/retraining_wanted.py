@@ -125,18 +125,21 @@ class _Look:
         """Trigger a run for an alert, or note why not; one that cannot be stops no other."""
         policy = self.policies.of(*_place(alert))
         try:
-            with transaction.atomic():
-                found = self._refusal(alert, policy) or _try(alert, policy, self.now)
+            found = self._refusal(alert, policy) or _try(alert, policy, self.now)
+            if isinstance(found, Refusal) and found.is_exhausted:
+                self._raise_not_helping(alert, found, policy)
         except Exception:  # whatever it is, the other series shall go on
             log.exception("retraining_not_triggered", alert_id=str(alert.pk))
             found = Refusal(*_place(alert), "It could not be asked for: the log says why.")
         if isinstance(found, TrainingRun):
             self.triggered.append(found)
             self.caps.count(alert.model_type)
-            return
-        self.refuse(alert, found)
-        if found.is_exhausted:
-            wanted = _not_helping(alert, found, policy, self.tried.tries[_place(alert)][-1])
+        else:
+            self.refuse(alert, found)
+
+    def _raise_not_helping(self, alert: Alert, found: Refusal, policy: PolicyValues) -> None:
+        wanted = _not_helping(alert, found, policy, self.tried.tries[_place(alert)][-1])
+        with transaction.atomic():
             raise_alert(wanted, SeriesPlace(*_place(alert)), now=self.now)
 
     def refuse(self, alert: Alert, refused: Refusal) -> None:

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from modelperf.models import Alert, CheckRun, ModelVersion, TrainingRun
+from modelperf.models import Alert, CheckRun, ModelVersion, Series, TrainingRun
 from modelperf.services import (
     alerts,
     checks,
@@ -251,6 +253,42 @@ def test_a_series_that_cannot_be_trained_stops_no_other() -> None:
     followed = follow()
     assert [run.machine for run in followed.triggered] == [other.machine]
     assert reasons(followed) == ["It could not be asked for: the log says why."]
+
+
+def test_an_alert_that_cannot_be_raised_stops_no_other(clock: time_machine.Traveller) -> None:
+    failing = {"kind": "tests-loop", "outcome": "fails"}
+    one, other = fallen(40, 50, trainer=failing, retrain_tries=1)
+    follow()
+    loop.trained()
+    clock.shift(2 * DAY)
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(
+            "ALTER TABLE model_alerts ADD CONSTRAINT tests_refuse CHECK ("
+            f"machine_id <> '{one.machine_id}' OR alert_type <> 'retraining_not_helping')"
+        )
+    assert sorted(reasons(follow())) == [
+        "1 retraining has not helped; 1 failed.",
+        "It could not be asked for: the log says why.",
+    ]
+    told = Alert.objects.get(alert_type="retraining_not_helping")
+    assert told.machine == other.machine
+
+
+def statements(n: int) -> int:
+    """Return how many statements a look takes at as many alerts more, with nothing new."""
+    for model in ModelVersionFactory.create_batch(n, is_active=True):
+        AlertFactory.create(model=model, alert_timestamp=START)
+    Series.objects.update(checked_at=CHECKED)
+    assert len(follow().waiting) == Alert.objects.count()
+    with CaptureQueriesContext(connection) as captured:
+        assert len(follow().waiting) == Alert.objects.count()
+    return len(captured)
+
+
+def test_a_look_that_finds_nothing_new_costs_the_same_for_any_number_of_alerts() -> None:
+    loop.automatic(retrain_daily_cap=0)
+    assert statements(10) == statements(40)
 
 
 def test_why_nothing_can_be_trained_stands_with_the_alert() -> None:
