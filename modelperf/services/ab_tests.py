@@ -31,6 +31,7 @@ from modelperf.services.ab_tests_results import Results, told
 from modelperf.services.ab_tests_status import closes_at, status_now
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.policies import policy_of
+from modelperf.services.registry_locks import lock_machine_in_service
 from modelperf.stats.row_fold import MIN_ROWS
 from modelperf.stats.row_sums import LARGEST_LOSS
 
@@ -83,7 +84,7 @@ def start(
     InvalidError
         The versions are the same or of another series, or a number is out of range.
     ConflictError
-        A test of the series is running.
+        A test of the series is running, or the machine is retired.
     """
     _refuse_arms(machine, model_type, model_a, model_b)
     if not test_name.strip() or len(test_name) > 200:
@@ -96,6 +97,7 @@ def start(
     if begin > timezone.now():
         raise InvalidError.field("test_start", "test_start must not lie in the future.")
     with transaction.atomic():
+        lock_machine_in_service(machine, "start A/B tests")
         metrics_store.lock_series([model_a.pk])
         of_series = ABTest.objects.of_series(machine_id=machine.pk, model_type=model_type)
         for expired in _over(of_series):

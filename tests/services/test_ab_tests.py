@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from modelperf.models import ABTest, ModelVersion
-from modelperf.services import ab_tests, ab_tests_observations, metrics, policies
+from modelperf.services import ab_tests, ab_tests_observations, metrics, policies, registry
 from modelperf.services.errors import ConflictError, InvalidError
 from tests.factories import ModelVersionFactory
 from tests.services.builders import START, noisy, series
@@ -49,6 +49,17 @@ def test_start_stores_a_running_test(versions: tuple[ModelVersion, ModelVersion]
     assert (test.test_status, test.model_a_version, test.model_b_version) == ("running", 1, 2)
     assert test.test_end == START + timedelta(days=60)
     assert test.created_by == "user:ada"
+
+
+def test_no_test_is_started_on_a_retired_machine(
+    versions: tuple[ModelVersion, ModelVersion],
+) -> None:
+    registry.retire_machine(machine=versions[0].machine, by="a")
+    with pytest.raises(ConflictError, match="to service to start A/B tests"):
+        begin(versions)
+    assert not ABTest.objects.exists()
+    registry.return_machine(machine=versions[0].machine, by="a")
+    assert begin(versions).test.test_status == "running"
 
 
 def test_start_says_how_many_windows_to_expect(
