@@ -147,7 +147,8 @@ def register_model(
     _insert(model)
     log.info("model_registered", model_id=str(model.id), version=model.model_version, by=by)
     if is_active:
-        swap(model, kind=ModelActivation.Kind.ACTIVATED, by=by)
+        reason = "Registered as active."
+        swap(model, reason=reason, kind=ModelActivation.Kind.ACTIVATED, by=by)
     return model, True
 
 

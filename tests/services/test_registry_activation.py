@@ -92,7 +92,7 @@ def test_activate_model_is_kept_with_what_it_replaced_and_why():
         for one in kept
     ]
     assert told == [
-        (first, None, None, "activated", "", BY),
+        (first, None, None, "activated", "Registered as active.", BY),
         (second, first, 1, "promoted", "it won", BY),
     ]
 
