@@ -1,4 +1,4 @@
-"""One fresh demo for all tests of this folder, in a transaction that is rolled back at the end.
+"""One fresh demo for all tests of a file, in a transaction that is rolled back at the end.
 
 Tests that use it are marked `django_db`: each runs at a savepoint in that transaction, so that what
 it changes is undone.
@@ -14,21 +14,21 @@ from django.utils import timezone
 from modelperf.demo.load import Loaded, load
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def steps() -> list[str]:
     """Return what the load reported."""
     return []
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def loaded_at() -> datetime:
     """Return when the demo is loaded: now, since its tests run for weeks from then on."""
     return timezone.now()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def demo(django_db_setup, django_db_blocker, steps, loaded_at) -> Iterator[Loaded]:
-    """Load the demo once."""
+    """Load the demo once a file."""
     with django_db_blocker.unblock(), transaction.atomic():
         loaded = load(step=steps.append, now=loaded_at)
         assert loaded is not None
