@@ -37,8 +37,8 @@ def may_know(user: User | AnonymousUser) -> bool:
 def fail(run: TrainingRun, message: str, *, trace: str = "", put_out: str = "") -> None:
     """End a locked run that came to nothing, and let its series' alert say so."""
     now = timezone.now()
-    run.error_message, run.error_traceback = _clean(message), _clean(trace)
-    run.training_log = _clean(put_out)[-LOG_CHARACTERS:]
+    run.error_message, run.error_traceback = storable(message), storable(trace)
+    run.training_log = storable(put_out)[-LOG_CHARACTERS:]
     end(run, TrainingRun.Status.FAILED, now)
     run.save(update_fields=[*FIELDS_OF_END, "error_message", "error_traceback", "training_log"])
     raise_alert(_wanted(run), SeriesPlace(run.machine_id, run.model_type), now=now)
@@ -83,8 +83,9 @@ def forgive(run: TrainingRun, *, now: datetime) -> None:
     end_alert(key, action="recovered", now=now)
 
 
-def _clean(text: str) -> str:
-    return text.replace("\x00", "")
+def storable(text: str) -> str:
+    """Return a text as the database can hold it: without NUL, half characters as question marks."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _wanted(run: TrainingRun) -> Wanted:

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 from django.conf import settings
-from django.db import Error, connection, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from modelperf.models import TrainingRun
@@ -51,7 +51,7 @@ class Lease:
     def progress(self, percent: float | None, message: str) -> None:
         """Tell how far the run is; it is stored with the next beat."""
         self._percent = None if percent is None else min(max(float(percent), 0.0), 100.0)
-        self._message = message.replace("\x00", "")[:500]
+        self._message = training_failures.storable(message)[:500]
 
     def is_wanted(self) -> bool:
         """Whether the run is still this worker's."""
@@ -96,7 +96,7 @@ class Lease:
             while not is_over.wait(pause):
                 try:
                     self.beat()
-                except Error:  # the database may be back before the lease is over
+                except Exception:  # the database may be back before the lease is over
                     log.warning("training_heartbeat_failed", run_id=str(self.run_id), exc_info=True)
                     connection.close()
         finally:

@@ -215,7 +215,8 @@ def _describe(run: TrainingRun, trained: TrainedModel, model: ModelVersion) -> N
     run.initial_rmse = trained.validation_metrics.get("rmse")
     run.initial_mae = trained.validation_metrics.get("mae")
     run.progress_percent, run.progress_message = 100.0, "Trained."
-    run.training_log = trained.log[-training_failures.LOG_CHARACTERS :]
+    put_out = training_failures.storable(trained.log)
+    run.training_log = put_out[-training_failures.LOG_CHARACTERS :]
 
 
 def _hand_over(run: TrainingRun, lease: Lease, handed: HandedOver) -> None:
@@ -236,7 +237,8 @@ def _wait(run: TrainingRun, lease: Lease, error: UnavailableError) -> None:
         locked = _of_lease(run, lease).select_for_update(of=("self",)).first()
         if locked is None:
             return
-        locked.metadata = {**locked.metadata, "last_problem": str(error)}
+        said = training_failures.storable(str(error))
+        locked.metadata = {**locked.metadata, training_failures.LAST_PROBLEM: said}
         now = timezone.now()
         pause = min(FIRST_RETRY_SECONDS * 2 ** (locked.attempt - 1), LONGEST_RETRY_SECONDS)
         retry_at = now + timedelta(seconds=pause)

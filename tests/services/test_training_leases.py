@@ -43,13 +43,13 @@ def test_beat_renews_the_lease_and_stores_what_was_told(settings):
     settings.TRAINING_LEASE_SECONDS = 50
     run = at_work()
     lease = Lease(run.pk, run.lease_id)
-    lease.progress(140, "almost\x00 there")
+    lease.progress(140, "almost\x00 there\ud800")
     before = timezone.now()
     lease.beat()
     told = stored(run)
     assert before <= told.heartbeat_at
     assert told.leased_until == told.heartbeat_at + timedelta(seconds=50)
-    assert (told.progress_percent, told.progress_message) == (100.0, "almost there")
+    assert (told.progress_percent, told.progress_message) == (100.0, "almost there?")
     assert lease.is_wanted()
 
 

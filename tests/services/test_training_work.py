@@ -158,6 +158,22 @@ def test_work_on_a_failing_run_raises_an_alert_that_the_next_good_one_ends():
 
 
 @pytest.mark.django_db
+def test_work_on_a_run_whose_error_holds_half_a_character_fails_with_its_own_reason():
+    run = worked_on(pending(trained_by("breaks_unprintably")))
+    assert (run.training_status, run.error_message) == ("failed", "ValueError: no file ?")
+    assert "raise kind" in run.error_traceback
+
+
+@pytest.mark.django_db
+def test_work_on_what_is_unavailable_keeps_a_problem_that_holds_half_a_character():
+    machine = trained_by("breaks_unprintably")
+    trainer = {"kind": "tests.breaks_unprintably", "is_unavailable": True}
+    PolicyFactory._meta.model.objects.filter(machine=machine).update(trainer=trainer)
+    run = worked_on(pending(machine, created_at=timezone.now()))
+    assert (run.training_status, run.metadata["last_problem"]) == ("pending", "no file ?")
+
+
+@pytest.mark.django_db
 def test_work_on_what_is_unavailable_waits_twice_as_long_each_time():
     run = pending(trained_by("unavailable"), created_at=timezone.now())
     pauses = []

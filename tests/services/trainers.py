@@ -59,6 +59,17 @@ class Breaks(Trainer, frozen=True, kw_only=True):
         raise ZeroDivisionError("division by zero")
 
 
+@register("tests.breaks_unprintably")
+class BreaksUnprintably(Trainer, frozen=True, kw_only=True):
+    """Its last words hold half a character and a NUL, which no database takes."""
+
+    is_unavailable: bool = False
+
+    def train(self, request: TrainingRequest, watch: Watch) -> TrainedModel:
+        kind = UnavailableError if self.is_unavailable else ValueError
+        raise kind("no file \ud800\0")
+
+
 @register("tests.interrupted")
 class Interrupted(Trainer, frozen=True, kw_only=True):
     def train(self, request: TrainingRequest, watch: Watch) -> TrainedModel:
