@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.utils import timezone
@@ -14,6 +15,7 @@ from modelperf.models.registry import MODEL_TYPE_LENGTH, MODEL_TYPE_PATTERN
 from modelperf.services.errors import FieldError, InvalidError
 
 LARGEST_VERSION = 2**31 - 1
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 def check_machine(machine: Machine) -> None:
@@ -58,7 +60,7 @@ def check_model_type(model_type: str) -> None:
 def check_text(**texts: str) -> None:
     """Refuse text that PostgreSQL cannot hold: NUL characters and halves of surrogate pairs."""
     for name, text in texts.items():
-        if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        if _UNSTORABLE.search(text):
             raise InvalidError.field(name, f"{name} holds a character that cannot be stored.")
 
 
@@ -66,10 +68,24 @@ def _check_object(name: str, value: Any) -> None:
     if not isinstance(value, dict):
         raise InvalidError.field(name, f"{name} is an object.")
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidError.field(name, f"{name} is not JSON: {error}.") from error
-    check_text(**{name: text.replace("\\u0000", "\x00")})
+    for text in _texts(value):
+        check_text(**{name: text})
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every key and every string within what is JSON, however deep."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list | tuple):
+            left += one
 
 
 def _invalid(error: ValidationError) -> InvalidError:

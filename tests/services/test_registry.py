@@ -90,6 +90,8 @@ def test_create_machine_at_once_under_one_id_makes_one():
         ({"metadata": ["a"]}, "metadata"),
         ({"metadata": {"a": float("nan")}}, "metadata"),
         ({"metadata": {"a": "\x00"}}, "metadata"),
+        ({"metadata": {"a": [{"b\x00": 1}]}}, "metadata"),
+        ({"metadata": {"a": ["b", ("\udfff",)]}}, "metadata"),
         ({"metadata": {"a": object()}}, "metadata"),
     ],
 )
@@ -165,6 +167,13 @@ def test_register_model_stores_what_was_given():
     assert (stored.feature_names, stored.hyperparameters) == (["a", "b"], {"depth": 3})
     assert stored.metadata == {"team": "x"}
     assert not stored.is_active
+
+
+@pytest.mark.django_db
+def test_register_model_stores_the_source_of_a_pattern_that_names_no_nul():
+    artefact = {r"[^\u0000]": [r"\u0000-\ud800", 1.5]}  # backslashes and letters
+    register(MachineFactory.create(), artefact=artefact)
+    assert ModelVersion.objects.get().artefact == artefact
 
 
 @pytest.mark.django_db
