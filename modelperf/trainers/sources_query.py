@@ -6,13 +6,16 @@ from typing import Any, Final
 
 import psycopg
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import Error, connection, transaction
 
-from modelperf.trainers.base import TrainingError
+from modelperf.trainers.base import TrainingError, UnavailableError
 from modelperf.trainers.sources import PLACEHOLDERS, Asked, register
 from modelperf.trainers.sources_table import Columns, TableSource, columns
 
 MOST_ROWS: Final = 2_000_000  # an hour's readings of two centuries, or a minute's of four years
+# Nobody there, no room, locked by others, shut down: the same query may be answered later. That
+# it took too long (57014) or is wrong does not pass.
+_PASSING: Final = ("08", "40", "53", "55P03", "57P", "HV00N")
 
 
 @register("query")
@@ -35,9 +38,10 @@ class QuerySource(TableSource, frozen=True, forbid_unknown_fields=True, kw_only=
         """Return what the query finds."""
         try:
             names, rows = self._found(asked)
-        except psycopg.Error as error:
+        except (psycopg.Error, Error) as error:
             said = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise TrainingError(f"The training source's query failed: {said}.") from error
+            kind = UnavailableError if _is_passing(error) else TrainingError
+            raise kind(f"The training source's query failed: {said}.") from error
         if len(rows) > MOST_ROWS:
             raise TrainingError(f"The training source's query finds more than {MOST_ROWS:,} rows.")
         return columns(rows, names)
@@ -78,3 +82,15 @@ class QuerySource(TableSource, frozen=True, forbid_unknown_fields=True, kw_only=
             sql = sql.replace(f"{{{name}}}", f"%({name})s")
         # The line break ends a comment in the last line.
         return f"SELECT * FROM (\n{sql}\n) AS readings LIMIT %(most)s"
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether a database was not there, or could not answer just now.
+
+    Django raises errors of its own for what psycopg tells it. An error without a state is not the
+    server's: it was not reached, or went away.
+    """
+    cause = error.__cause__ if isinstance(error, Error) else error
+    if not isinstance(cause, psycopg.OperationalError):
+        return False
+    return cause.sqlstate is None or cause.sqlstate.startswith(_PASSING)

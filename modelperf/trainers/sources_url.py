@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, quote
 from django.conf import settings
 
 from modelperf.outgoing import (
+    Answer,
     Limits,
     OversizedError,
     RefusedError,
@@ -17,7 +18,8 @@ from modelperf.outgoing import (
     parts_of,
     send,
 )
-from modelperf.trainers.base import TrainingError
+from modelperf.trainers.base import TrainingError, UnavailableError
+from modelperf.trainers.passing import is_passing
 from modelperf.trainers.sources import Asked, filled, refuse_unknown_placeholders, register
 from modelperf.trainers.sources_files import decoded, parsed
 from modelperf.trainers.sources_table import Columns, TableSource, columns
@@ -70,7 +72,13 @@ def _allowed(url: str) -> SplitResult:
 
 
 def _fetched(place: SplitResult) -> tuple[bytes, str]:
-    """Return the answer's content and its type, within the limits of size and time."""
+    """Return the answer's content and its type, within the limits of size and time.
+
+    Raises
+    ------
+    UnavailableError
+        There was no answer, not all of it, or one that passes: it may be another one later.
+    """
     limits = Limits(
         networks=settings.SOURCE_NETWORKS,
         seconds=settings.SOURCE_TIMEOUT_SECONDS,
@@ -78,24 +86,34 @@ def _fetched(place: SplitResult) -> tuple[bytes, str]:
         setting="MODELPERF_SOURCE",
     )
     headers = {"Accept": "text/csv, application/json"}
-    failure = ""
+    cut: TrainingError | None = None
     try:
         answer = send("GET", place.geturl(), limits=limits, headers=headers)
     except RefusedError as error:
         raise TrainingError(str(error)) from None
     except UnreachableError as error:
-        failure = str(error)
-        if isinstance(error, OversizedError):
-            most = f"MODELPERF_SOURCE_MAX_BYTES ({limits.max_bytes:,})"
-            failure = f"{place.netloc} sends more than {most}."
+        cut = _cut(error, place, limits)
         if error.answer is None:
-            raise TrainingError(failure) from error
+            raise cut from error
         answer = error.answer
     if answer.status != 200:
-        raise TrainingError(f"{place.netloc} answered {answer.status} {answer.reason}.")
-    if failure:
-        raise TrainingError(failure)
+        raise _failure(answer, place)
+    if cut is not None:
+        raise cut
     return answer.content, answer.headers.get("content-type", "").lower()
+
+
+def _cut(error: UnreachableError, place: SplitResult, limits: Limits) -> TrainingError:
+    """Return why there is no content; one that is too large is so the next time, too."""
+    if isinstance(error, OversizedError):
+        most = f"MODELPERF_SOURCE_MAX_BYTES ({limits.max_bytes:,})"
+        return TrainingError(f"{place.netloc} sends more than {most}.")
+    return UnavailableError(str(error))
+
+
+def _failure(answer: Answer, place: SplitResult) -> TrainingError:
+    said = f"{place.netloc} answered {answer.status} {answer.reason}."
+    return UnavailableError(said) if is_passing(answer.status) else TrainingError(said)
 
 
 def _objects(text: str, name: str) -> Columns:

@@ -40,13 +40,11 @@ from modelperf.trainers.base import (
     Watch,
     register,
 )
+from modelperf.trainers.passing import is_passing
 
 _LABEL: Final = b"modelperf.webhook"
 _MOST_OF_AN_ANSWER: Final = 64 * 1024
 _MOST_OF_A_LOG: Final = 2_000
-_PASSING: Final = frozenset(
-    {408, 425, 429}
-)  # and all from 500: the same request may be taken later
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -197,7 +195,7 @@ def _origins(place: SplitResult) -> list[str]:
 
 
 def _failure(status: int, said: str, place: SplitResult, log: str) -> TrainingError:
-    if status in _PASSING or status >= 500:
+    if is_passing(status):
         return UnavailableError(f"{said}.", log=log)
     if 300 <= status < 400:
         return TrainingError(

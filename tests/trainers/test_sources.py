@@ -18,9 +18,9 @@ from pytest_django import Settings
 
 from modelperf.models import Machine
 from modelperf.trainers import sources
-from modelperf.trainers.base import TrainingError
+from modelperf.trainers.base import TrainingError, UnavailableError
 from modelperf.trainers.sources import Asked, Readings
-from tests.sites import LOOPBACK, Site, answering, trickling
+from tests.sites import LOOPBACK, Site, answering, closed_port, silent, trickling
 
 START = datetime(2021, 1, 1, tzinfo=UTC)
 
@@ -295,21 +295,61 @@ def test_query_that_takes_too_long_is_ended(settings: Settings) -> None:
         read({"kind": "query", "sql": "SELECT pg_sleep(60) AS time, 1 AS value"})
 
 
-@pytest.mark.django_db(transaction=True)
-def test_query_runs_in_the_database_that_is_set(settings: Settings) -> None:
+def address_of_database() -> str:
     connection.ensure_connection()
     here = connection.connection.info
     place = {**here.get_parameters(), "password": here.password}
-    settings.SOURCE_DATABASE_URL = psycopg.conninfo.make_conninfo(
+    return psycopg.conninfo.make_conninfo(
         "", **{name: place.get(name) for name in ("host", "port", "user", "password", "dbname")}
     )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_query_runs_in_the_database_that_is_set(settings: Settings) -> None:
+    settings.SOURCE_DATABASE_URL = address_of_database()
+    here = connection.connection.info
     sql = HOURS + f"\nWHERE pg_backend_pid() <> {here.backend_pid}"
     assert_two_days(read({"kind": "query", "sql": sql}))
     with pytest.raises(TrainingError, match="read-only"):
         read({"kind": "query", "sql": "SELECT nextval('auth_user_id_seq')"})
-    settings.SOURCE_DATABASE_URL = "postgres://nobody@127.0.0.1:1/none"
-    with pytest.raises(TrainingError, match="query failed"):
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_query_whose_database_goes_away_is_tried_again(
+    settings: Settings, is_elsewhere: bool
+) -> None:
+    settings.SOURCE_DATABASE_URL = address_of_database() if is_elsewhere else ""
+    own_end = "SELECT now() AS time, 1 AS value FROM pg_terminate_backend(pg_backend_pid())"
+    with pytest.raises(UnavailableError, match="query failed: terminating connection"):
+        read({"kind": "query", "sql": own_end})
+    assert_two_days(read({"kind": "query", "sql": HOURS}))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_query_on_a_connection_that_was_cut_before_is_tried_again() -> None:
+    with psycopg.connect(address_of_database(), autocommit=True) as other:
+        pid = connection.connection.info.backend_pid
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    with pytest.raises(UnavailableError, match="query failed"):
         read({"kind": "query", "sql": HOURS})
+    assert_two_days(read({"kind": "query", "sql": HOURS}))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_query_of_a_database_that_cannot_be_reached_is_tried_again(settings: Settings) -> None:
+    settings.SOURCE_DATABASE_URL = f"postgres://nobody@127.0.0.1:{closed_port()}/none"
+    with pytest.raises(UnavailableError, match="query failed"):
+        read({"kind": "query", "sql": HOURS})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("sql", ["SELECT pg_sleep(60)", "SELECT 1 / 0", "SELECT no_such_thing"])
+def test_query_that_can_only_fail_again_fails_for_good(settings: Settings, sql: str) -> None:
+    settings.SOURCE_TIMEOUT_SECONDS = 1
+    with pytest.raises(TrainingError, match="query failed") as caught:
+        read({"kind": "query", "sql": sql})
+    assert type(caught.value) is TrainingError
 
 
 # --- web addresses --------------------------------------------------------------------------
@@ -343,13 +383,13 @@ def test_url_that_answers_json_is_read(site: Site) -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
+        (answering(b"", status=400), "answered 400"),
         (answering(b"", status=404), "answered 404"),
         (answering(b"", status=302, Location="http://127.0.0.1/"), "answered 302"),
         (answering(b"{}", "application/json"), "no array of objects"),
         (answering(b"[1]", "application/json"), "no array of objects"),
         (answering(b"[", "application/json"), "no JSON"),
         (answering(b"[]", "application/json"), "no column"),
-        (answering(b"time,value\n", **{"Content-Length": "999"}), "too early"),
         (answering(b"x" * 5000), "MODELPERF_SOURCE_MAX_BYTES"),
     ],
 )
@@ -358,16 +398,41 @@ def test_url_that_answers_no_readings_is_told(
 ) -> None:
     settings.SOURCE_MAX_BYTES = 4000
     site.answer = answer
-    with pytest.raises(TrainingError, match=says):
+    with pytest.raises(TrainingError, match=says) as caught:
+        read({"kind": "url", "url": site.url})
+    assert type(caught.value) is TrainingError
+    assert len(site.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        *((answering(b"", status=n), f"answered {n}") for n in (408, 425, 429, 500, 502, 503, 504)),
+        (answering(b"x" * 5000, status=503), "answered 503"),
+        (answering(b"time,value\n", **{"Content-Length": "999"}), "too early"),
+        (silent, "longer than MODELPERF_SOURCE_TIMEOUT_SECONDS"),
+    ],
+)
+def test_url_that_cannot_answer_just_now_is_tried_again(
+    site: Site, settings: Settings, answer: Any, says: str
+) -> None:
+    settings.SOURCE_MAX_BYTES, settings.SOURCE_TIMEOUT_SECONDS = 4000, 1
+    site.answer = answer
+    with pytest.raises(UnavailableError, match=says):
         read({"kind": "url", "url": site.url})
     assert len(site.asked) == 1
+
+
+def test_url_that_nobody_answers_at_is_tried_again(site: Site) -> None:
+    with pytest.raises(UnavailableError, match="refused"):
+        read({"kind": "url", "url": f"http://127.0.0.1:{closed_port()}/"})
 
 
 def test_url_that_trickles_is_hung_up_on(site: Site, settings: Settings) -> None:
     settings.SOURCE_TIMEOUT_SECONDS = 1
 
     site.answer = trickling(b"HTTP/1.1 200 OK\r\n\r\n", b"time,value\n")
-    with pytest.raises(TrainingError, match="longer than MODELPERF_SOURCE_TIMEOUT_SECONDS"):
+    with pytest.raises(UnavailableError, match="longer than MODELPERF_SOURCE_TIMEOUT_SECONDS"):
         read({"kind": "url", "url": site.url})
 
 
