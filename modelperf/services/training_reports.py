@@ -32,6 +32,7 @@ ELSEWHERE: Final = (EXTERNAL, "webhook")
 PATIENCE_SECONDS: Final = 86_400.0  # for the next report, where the policy no longer says
 MESSAGE_CHARACTERS: Final = 500
 _DIGEST: Final = "report_sha256"
+_TAKER: Final = "started_by"  # whose run it is, of all who could take it
 _FIELDS_OF_LIFE: Final = (
     "training_status",
     "training_start",
@@ -49,8 +50,15 @@ _FIELDS_OF_LIFE: Final = (
 
 @transaction.atomic
 def started(*, run: TrainingRun, by: str) -> TrainingRun:
-    """Note that somebody has begun to train a run; again it is only a sign of life."""
+    """Note that somebody has begun to train a run; again it is only a sign of life.
+
+    Raises
+    ------
+    ConflictError
+        Somebody else has taken the run, or it has ended, or is not trained elsewhere.
+    """
     locked = _unfinished(run)
+    _refuse_taken(locked, by)
     _take_over(locked, by)
     locked.save(update_fields=_FIELDS_OF_LIFE)
     return locked
@@ -157,6 +165,15 @@ def _refuse_ended(run: TrainingRun) -> None:
         raise ConflictError(f"The training run is {status} already.", status=status)
 
 
+def _refuse_taken(run: TrainingRun, by: str) -> None:
+    """Refuse a second taker: two would train the same. The run's own token always has the right."""
+    taker = run.metadata.get(_TAKER)
+    is_taken = run.training_status == TrainingRun.Status.RUNNING and taker is not None
+    if is_taken and by not in (taker, f"run:{run.pk}"):
+        status = run.training_status
+        raise ConflictError("Somebody else has taken this training run already.", status=status)
+
+
 def _take_over(run: TrainingRun, by: str) -> None:
     """Let a locked run be that of whoever reports, until his next report is overdue."""
     now = timezone.now()
@@ -173,7 +190,7 @@ def _begin(run: TrainingRun, now: datetime, by: str) -> None:
     run.attempt = max(run.attempt, 1)
     run.trainer = run.trainer or str(_document(run).get("kind", ""))
     run.progress_percent, run.progress_message = None, ""
-    run.metadata = {**run.metadata, "started_by": by}
+    run.metadata = {**run.metadata, _TAKER: by}
     log.info("training_started", run_id=str(run.pk), attempt=run.attempt, by=by)
 
 

@@ -95,10 +95,28 @@ def test_started_waits_a_day_where_the_policy_names_another_trainer_by_now():
 def test_started_again_is_a_sign_of_life_and_begins_nothing_anew():
     run = waiting()
     first = training_reports.started(run=run, by=BY)
-    again = training_reports.started(run=run, by="key:other")
+    again = training_reports.started(run=run, by=BY)
     assert (again.training_start, again.attempt) == (first.training_start, 1)
     assert again.heartbeat_at > first.heartbeat_at
     assert again.metadata["started_by"] == BY
+
+
+@pytest.mark.django_db
+def test_started_by_a_second_taker_conflicts_and_changes_nothing():
+    run = waiting()
+    training_reports.started(run=run, by=BY)
+    before = TrainingRun.objects.values().get()
+    with pytest.raises(ConflictError, match="Somebody else has taken") as caught:
+        training_reports.started(run=run, by="key:other")
+    assert caught.value.state == {"status": "running"}
+    assert TrainingRun.objects.values().get() == before
+
+
+@pytest.mark.django_db
+def test_started_by_the_runs_own_token_counts_whoever_else_has_reported():
+    run = at_work(lease_id=None, metadata={"started_by": BY})
+    found = training_reports.started(run=run, by=f"run:{run.pk}")
+    assert found.heartbeat_at is not None
 
 
 @pytest.mark.django_db
@@ -140,8 +158,11 @@ def test_a_run_that_modelperf_trains_takes_no_reports(verb, kind):
 def test_started_at_once_begins_once():
     run = waiting()
     found = at_once(6, lambda n: training_reports.started(run=run, by=f"key:{n}"))
-    assert len({one.training_start for one in found}) == 1
-    assert len({one.metadata["started_by"] for one in found}) == 1
+    (taker,) = [one for one in found if isinstance(one, TrainingRun)]
+    refused = [one for one in found if isinstance(one, ConflictError)]
+    assert len(refused) == 5
+    run.refresh_from_db()
+    assert run.metadata["started_by"] == taker.metadata["started_by"]
 
 
 # --- progress -------------------------------------------------------------------------------
