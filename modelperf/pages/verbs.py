@@ -24,7 +24,7 @@ from modelperf.pages.training import may_activate, may_train
 from modelperf.services import registry, training
 from modelperf.services.errors import ConflictError, DomainError, InvalidError
 from modelperf.services.policies import PolicyValues, policy_of
-from modelperf.services.training_work import trainer_document
+from modelperf.services.training_external import trainer_document
 from modelperf.templatetags.presentation import number
 
 TEMPLATE: Final = "pages/verb.html"

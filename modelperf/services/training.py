@@ -13,11 +13,16 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from modelperf.models import Alert, Machine, ModelVersion, TrainingRun
-from modelperf.services import training_failures, training_leases, training_work
+from modelperf.services import (
+    training_external,
+    training_failures,
+    training_leases,
+    training_work,
+)
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.policies import PolicyValues, policy_of
 from modelperf.services.registry_checks import check_model_type, check_text
-from modelperf.trainers import EXTERNAL, External, find
+from modelperf.trainers import EXTERNAL
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +61,7 @@ def trigger(
     the new version is meant to end.
     """
     asked_at = now or timezone.now()
+    check_model_type(model_type)
     policy = policy_of(machine_id=machine.pk, model_type=model_type)
     end = data_end or asked_at
     run = TrainingRun(
@@ -71,7 +77,8 @@ def trigger(
         created_at=asked_at,
     )
     _check(run, policy)
-    _leave_to_others(run, policy)
+    if training_external.is_external(policy):
+        training_external.leave_to_others(run, policy, since=asked_at)
     if not _insert(run):
         return _busy(run)
     log.info("training_triggered", run_id=str(run.id), model_type=model_type, by=by)
@@ -127,7 +134,6 @@ def cancel(*, run: TrainingRun, reason: str = "", by: str) -> TrainingRun:
 
 
 def _check(run: TrainingRun, policy: PolicyValues) -> None:
-    check_model_type(run.model_type)
     check_text(reason=run.reason)
     if not run.reason.strip():
         raise InvalidError.field("reason", "Say why: the reason is kept with the run.")
@@ -153,24 +159,12 @@ def _refuse_unknown_series(run: TrainingRun, policy: PolicyValues) -> None:
     if policy.training_source is not None:
         return
     reason = training_work.no_source(machine=machine, model_type=model_type)
-    kind = training_work.trainer_document(policy).get("kind")
-    if kind == training_work.DEFAULT_TRAINER:
+    kind = training_external.trainer_document(policy).get("kind")
+    if kind == training_external.DEFAULT_TRAINER:
         raise InvalidError.field("model_type", reason)
     series = ModelVersion.objects.of_series(machine_id=machine.pk, model_type=model_type)
     if policy.trainer is None and not series.exists():
         raise InvalidError.field("model_type", f"The machine has no such model. {reason}")
-
-
-def _leave_to_others(run: TrainingRun, policy: PolicyValues) -> None:
-    """Note that others train a run, and until when they may take it."""
-    document = training_work.trainer_document(policy)
-    if document.get("kind") != EXTERNAL:
-        return
-    run.trainer = EXTERNAL
-    trainer = find(document)
-    assert isinstance(trainer, External)  # noqa: S101 -- what its kind says
-    run.leased_until = run.created_at + timedelta(seconds=trainer.timeout_seconds)
-    run.progress_message = "Waits for somebody to take it."
 
 
 def _insert(run: TrainingRun) -> bool:

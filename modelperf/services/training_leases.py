@@ -20,7 +20,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from modelperf.models import TrainingRun
-from modelperf.services import jobs, training_failures
+from modelperf.services import jobs, training_external, training_failures
 from modelperf.services.policies import policy_of
 from modelperf.trainers import EXTERNAL
 
@@ -121,6 +121,7 @@ def give_back(*, by: str) -> list[TrainingRun]:
 def recover(*, by: str, now: datetime | None = None) -> list[TrainingRun]:
     """Let runs go on or fail that nobody was heard of: their worker died, or nobody reported."""
     moment = now or timezone.now()
+    _take_back()
     _enqueue_forgotten(moment)
     lost = TrainingRun.objects.unfinished().filter(leased_until__lt=moment).order_by("leased_until")
     return [run for pk in lost.values_list("pk", flat=True) if (run := _one(pk, moment, by))]
@@ -154,6 +155,21 @@ def _recover(pk: uuid.UUID, now: datetime, by: str) -> TrainingRun | None:
     release(run, retry_at=None)
     log.warning("training_recovered", run_id=str(run.id), workers_died=died, by=by)
     return run
+
+
+def _take_back() -> None:
+    """Have workers take the runs that waited for others, where the policy names a trainer now."""
+    offered = TrainingRun.objects.filter(
+        training_status=TrainingRun.Status.PENDING, trainer=EXTERNAL
+    )
+    for run in offered:
+        policy = policy_of(machine_id=run.machine_id, model_type=run.model_type)
+        if training_external.is_external(policy):
+            continue
+        with transaction.atomic():
+            still = offered.filter(pk=run.pk)  # nobody has taken it meanwhile
+            if still.update(trainer="", leased_until=None, progress_message=""):
+                enqueue(run)
 
 
 def _enqueue_forgotten(now: datetime) -> None:

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import TrainingRun
-from modelperf.services import training_failures, training_work
+from modelperf.services import training_external, training_failures, training_work
 from modelperf.services.errors import ConflictError, InvalidError
 from modelperf.services.metrics_rows import METRIC_NAME, is_metric_name
 from modelperf.services.policies import policy_of
@@ -216,7 +216,7 @@ def _trainer(run: TrainingRun) -> Trainer | None:
 
 def _document(run: TrainingRun) -> Any:
     policy = policy_of(machine_id=run.machine_id, model_type=run.model_type)
-    return training_work.trainer_document(policy)
+    return training_external.trainer_document(policy)
 
 
 def _refuse_unmeasured(trained: TrainedModel) -> None:

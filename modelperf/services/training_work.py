@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from django.conf import settings
@@ -20,6 +19,7 @@ from modelperf.services import (
     profiles_references,
     registry,
     training_after,
+    training_external,
     training_failures,
     training_leases,
 )
@@ -31,6 +31,7 @@ from modelperf.trainers import (
     EXTERNAL,
     HandedOver,
     TrainedModel,
+    TrainingError,
     TrainingRequest,
     UnavailableError,
     find,
@@ -39,16 +40,8 @@ from modelperf.trainers.command_folders import discard_artefacts
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_TRAINER: Final = "energy_baseline"  # what reads a training source, unless one is named
 FIRST_RETRY_SECONDS: Final = 10
 LONGEST_RETRY_SECONDS: Final = 300
-
-
-def trainer_document(policy: PolicyValues) -> Mapping[str, Any]:
-    """Return what trains a series, as its policy says."""
-    if policy.trainer is not None:
-        return policy.trainer
-    return {"kind": DEFAULT_TRAINER if policy.training_source else EXTERNAL}
 
 
 def work_on(*, run_id: uuid.UUID, by: str) -> TrainingRun | None:
@@ -61,6 +54,8 @@ def claim(*, run_id: uuid.UUID, by: str) -> TrainingRun | None:
     """Take a waiting run that is to be worked on here; of several processes one succeeds."""
     now = timezone.now()
     ready = TrainingRun.objects.ready(now).filter(pk=run_id).exclude(trainer=EXTERNAL)
+    if _left_to_others(ready, now):
+        return None
     claimed = ready.update(
         training_status=TrainingRun.Status.RUNNING,
         training_start=now,
@@ -77,6 +72,27 @@ def claim(*, run_id: uuid.UUID, by: str) -> TrainingRun | None:
     run = TrainingRun.objects.select_related("machine").get(pk=run_id)
     log.info("training_started", run_id=str(run.id), attempt=run.attempt, by=by)
     return run
+
+
+def _left_to_others(ready: TrainingRunQuerySet, now: datetime) -> bool:
+    """Leave a run to others where its policy has come to say so since it was asked for."""
+    run = ready.first()
+    if run is None:
+        return False
+    policy = policy_of(machine_id=run.machine_id, model_type=run.model_type)
+    if not training_external.is_external(policy):
+        return False
+    try:
+        training_external.leave_to_others(run, policy, since=now)
+    except TrainingError:  # it is claimed, and fails with that reason
+        return False
+    ready.update(
+        trainer=run.trainer,
+        leased_until=run.leased_until,
+        retry_at=None,
+        progress_message=run.progress_message,
+    )
+    return True
 
 
 def train(*, run: TrainingRun, by: str) -> TrainingRun:
@@ -106,7 +122,7 @@ def _store(run: TrainingRun, lease: Lease, found: TrainedModel | HandedOver, by:
 
 
 def _trained(run: TrainingRun, policy: PolicyValues, lease: Lease) -> TrainedModel | HandedOver:
-    document = trainer_document(policy)
+    document = training_external.trainer_document(policy)
     TrainingRun.objects.filter(pk=run.pk).update(trainer=str(document.get("kind", ""))[:50])
     trainer = find(document)
     versions = ModelVersion.objects.of_series(machine_id=run.machine_id, model_type=run.model_type)

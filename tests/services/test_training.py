@@ -119,6 +119,7 @@ def test_trigger_estimates_the_end_by_the_median_of_the_series_own_runs():
         ({"reason": "a\x00"}, "reason"),
         ({"trigger_type": "whim"}, "trigger_type"),
         ({"model_type": "two words"}, "model_type"),
+        ({"model_type": "a\x00"}, "model_type"),
         ({"data_start": YEAR[1], "data_end": YEAR[0]}, "data_end"),
     ],
 )

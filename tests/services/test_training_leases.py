@@ -179,3 +179,13 @@ def test_recover_enqueues_runs_again_whose_jobs_were_lost_and_no_others():
         training_leases.recover(by=BY)
         jobs = ProcrastinateJob.objects.filter(task_name="train", status="todo")
         assert [job.args for job in jobs] == [{"run_id": str(forgotten.pk)}]
+
+
+@pytest.mark.django_db
+def test_recover_has_a_worker_take_what_waits_for_others_where_the_policy_names_a_trainer():
+    run = TrainingRunFactory.create(trainer="external", leased_until=LONG_AGO)
+    PolicyFactory.create(machine=run.machine, trainer={"kind": "energy_baseline"})
+    assert training_leases.recover(by=BY) == []
+    taken = stored(run)
+    assert (taken.training_status, taken.trainer, taken.leased_until) == ("pending", "", None)
+    assert len(waiting_jobs(run)) == 1

@@ -68,6 +68,27 @@ def test_claim_of_a_run_that_does_not_wait_for_a_worker_takes_nothing(fields):
     assert stored(run).attempt == 0
 
 
+@pytest.mark.django_db
+def test_claim_of_a_run_whose_policy_leaves_it_to_others_by_now_offers_it_to_them():
+    run = pending(trained_by("learns_nothing"))
+    document = {"kind": "external", "timeout_seconds": 7200}
+    PolicyFactory._meta.model.objects.update(trainer=document)
+    before = timezone.now()
+    assert training_work.claim(run_id=run.pk, by=BY) is None
+    left = stored(run)
+    assert (left.training_status, left.trainer, left.attempt) == ("pending", "external", 0)
+    assert before <= left.leased_until - timedelta(hours=2) <= timezone.now()
+    assert left.progress_message == "Waits for somebody to take it."
+
+
+@pytest.mark.django_db
+def test_claim_of_a_run_left_to_others_on_broken_terms_fails_and_says_so():
+    run = pending(trained_by("learns_nothing"))
+    document = {"kind": "external", "timeout_seconds": "long"}
+    PolicyFactory._meta.model.objects.update(trainer=document)
+    assert "timeout_seconds" in worked_on(run).error_message
+
+
 @pytest.mark.django_db(transaction=True)
 def test_claim_by_many_at_once_succeeds_for_one():
     run = pending(trained_by("learns_nothing"))
