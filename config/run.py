@@ -76,10 +76,15 @@ def _run(*, load_demo: bool, with_worker: bool) -> None:
 
 
 def _set_defaults(host: str, port: int, *, is_demo: bool) -> None:
-    """Say what is not said otherwise: this serves one machine, and the demo shows what it does."""
+    """Say what is not said otherwise: this serves one machine, and the demo shows what it does.
+
+    What listens everywhere is asked from elsewhere, too, by an address that is not known here.
+    """
     os.environ.setdefault("MODELPERF_DEMO", "1")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-    defaults = {"MODELPERF_PUBLIC_URL": f"http://{_address(_reached_at(host), port).lower()}"}
+    defaults = {}
+    if _reached_at(host) == host:
+        defaults["MODELPERF_PUBLIC_URL"] = f"http://{_address(host, port).lower()}"
     if is_demo and env.flag("MODELPERF_DEMO", default=False):
         defaults |= dict.fromkeys(DEMO_SCHEDULES, DEMO_SCHEDULE)
     for name, value in defaults.items():

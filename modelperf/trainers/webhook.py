@@ -20,8 +20,9 @@ import hmac
 import time
 import uuid
 from datetime import datetime
+from ipaddress import ip_address
 from typing import Any, Final
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from django.conf import settings
@@ -107,6 +108,7 @@ class Webhook(Trainer, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if not watch.is_wanted():
             raise NoLongerWantedError("The run is no longer wanted: nobody was asked.")
         place = parts_of(self.url, "The webhook's url")
+        _refuse_callback_out_of_reach(request.callback, place)
         authorization = _authorization(place)
         watch.progress(None, f"Asks {place.netloc}.")
         answer = self._asked(request, request.callback, authorization)
@@ -154,6 +156,27 @@ class Webhook(Trainer, frozen=True, forbid_unknown_fields=True, kw_only=True):
             {self.payload_key: payload} if self.payload_key else msgspec.structs.asdict(payload)
         )
         return msgspec.json.encode(content | self.extra)
+
+
+def _refuse_callback_out_of_reach(callback: Callback, place: SplitResult) -> None:
+    """Refuse to be reported to at an address that is another machine's own for whom we ask."""
+    own = urlsplit(callback.url).hostname or ""
+    if _is_loopback(own) and not _is_loopback(place.hostname or ""):
+        raise TrainingError(
+            f"{place.netloc} cannot report back to {own}, which is this machine's name for itself."
+            " Set MODELPERF_PUBLIC_URL to where modelperf is reached from there."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine, whoever asks."""
+    name = host.removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
 
 
 def _told(version: PreviousVersion) -> dict[str, Any]:

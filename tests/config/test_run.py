@@ -282,12 +282,13 @@ def test_other_installations_keep_their_schedules(
     ("host", "url"),
     [
         ("127.0.0.1", "http://127.0.0.1:8123"),
-        ("0.0.0.0", "http://127.0.0.1:8123"),
+        ("0.0.0.0", ""),
+        ("::", ""),
         ("::1", "http://[::1]:8123"),
         ("Models.Example.ORG", "http://models.example.org:8123"),
     ],
 )
-def test_reports_reach_the_address_that_is_served(
+def test_reports_reach_the_address_that_is_served_where_there_is_one(
     environment: dict[str, str], host: str, url: str
 ) -> None:
     run._set_defaults(host, 8123, is_demo=False)

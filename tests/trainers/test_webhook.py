@@ -340,6 +340,23 @@ def test_without_an_address_to_report_to_nobody_is_asked(site: Site) -> None:
     assert site.asked == []
 
 
+@pytest.mark.parametrize("own", ["127.0.0.1:8000", "[::1]:8000", "localhost", "a.localhost."])
+@pytest.mark.parametrize("url", ["https://airflow.example.org/", "http://192.0.2.7:8080/"])
+def test_nobody_elsewhere_is_told_to_report_to_himself(own: str, url: str) -> None:
+    trainer = find({"kind": "webhook", "url": url})
+    callback = Callback(url=f"http://{own}/training/7", token=TOKEN)
+    with pytest.raises(TrainingError, match="Set MODELPERF_PUBLIC_URL") as caught:
+        trainer.train(request(callback=callback), Told())
+    assert type(caught.value) is TrainingError
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_who_is_on_this_machine_may_report_to_it(site: Site, host: str) -> None:
+    callback = Callback(url="http://127.0.0.1:8000/training/7", token=TOKEN)
+    train(site, request(callback=callback), url=f"http://{host}:{site.server_port}/")
+    assert len(site.asked) == 1
+
+
 def test_a_run_that_is_no_longer_wanted_is_not_handed_over(site: Site) -> None:
     trainer = find({"kind": "webhook", "url": site.url})
     with pytest.raises(NoLongerWantedError):
