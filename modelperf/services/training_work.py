@@ -30,6 +30,7 @@ from modelperf.services.training_leases import Lease
 from modelperf.trainers import (
     EXTERNAL,
     HandedOver,
+    NoLongerWantedError,
     TrainedModel,
     TrainingError,
     TrainingRequest,
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_RETRY_SECONDS: Final = 10
 LONGEST_RETRY_SECONDS: Final = 300
+_FIRST_UNAVAILABLE: Final = "first_unavailable_at"  # in a run's metadata: since when it is tried
 
 
 def work_on(*, run_id: uuid.UUID, by: str) -> TrainingRun | None:
@@ -108,8 +110,8 @@ def train(*, run: TrainingRun, by: str) -> TrainingRun:
         repeated(partial(_wait, run, lease, error))
     except Exception as error:  # whatever a trainer raises is this run's failure, told as such
         repeated(partial(_fail, run, lease, error))
-    except BaseException as error:  # Ctrl-C: nobody works on this run any more
-        repeated(partial(_fail, run, lease, error))
+    except BaseException:  # Ctrl-C: that is no fault of the run, which waits for the next worker
+        repeated(partial(_give_back, run, lease))
         raise
     return _refreshed(run)
 
@@ -123,7 +125,8 @@ def _store(run: TrainingRun, lease: Lease, found: TrainedModel | HandedOver, by:
 
 def _trained(run: TrainingRun, policy: PolicyValues, lease: Lease) -> TrainedModel | HandedOver:
     document = training_external.trainer_document(policy)
-    TrainingRun.objects.filter(pk=run.pk).update(trainer=str(document.get("kind", ""))[:50])
+    if not _of_lease(run, lease).update(trainer=str(document.get("kind", ""))[:50]):
+        raise NoLongerWantedError("The run is no longer wanted: nothing was trained.")
     trainer = find(document)
     versions = ModelVersion.objects.of_series(machine_id=run.machine_id, model_type=run.model_type)
     request = TrainingRequest(
@@ -248,25 +251,31 @@ def _hand_over(run: TrainingRun, lease: Lease, handed: HandedOver) -> None:
 
 
 def _wait(run: TrainingRun, lease: Lease, error: UnavailableError) -> None:
-    """Try again later, until the patience for this run is over."""
+    """Try again later, until it was in vain for too long; how old the run is does not count."""
     with transaction.atomic():
         locked = _of_lease(run, lease).select_for_update(of=("self",)).first()
         if locked is None:
             return
         said = training_failures.storable(str(error))
-        locked.metadata = {**locked.metadata, training_failures.LAST_PROBLEM: said}
         now = timezone.now()
+        first = locked.metadata.get(_FIRST_UNAVAILABLE, now.isoformat())
+        told = {training_failures.LAST_PROBLEM: said, _FIRST_UNAVAILABLE: first}
+        locked.metadata = {**locked.metadata, **told}
         pause = min(FIRST_RETRY_SECONDS * 2 ** (locked.attempt - 1), LONGEST_RETRY_SECONDS)
         retry_at = now + timedelta(seconds=pause)
-        if retry_at > _patience_over_at(locked):
+        patience = timedelta(seconds=settings.TRAINING_PATIENCE_SECONDS)
+        if retry_at > datetime.fromisoformat(first) + patience:
             message, trace, put_out = training_failures.told(error)
             training_failures.fail(locked, message, trace=trace, put_out=put_out)
         else:
             training_leases.release(locked, retry_at=retry_at)
 
 
-def _patience_over_at(run: TrainingRun) -> datetime:
-    return run.created_at + timedelta(seconds=settings.TRAINING_PATIENCE_SECONDS)
+def _give_back(run: TrainingRun, lease: Lease) -> None:
+    with transaction.atomic():
+        locked = _of_lease(run, lease).select_for_update(of=("self",)).first()
+        if locked is not None:
+            training_leases.release(locked, retry_at=None)
 
 
 def _fail(run: TrainingRun, lease: Lease, error: BaseException) -> None:

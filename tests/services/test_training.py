@@ -300,12 +300,14 @@ def test_run_pending_whose_trainer_breaks_fails_with_its_traceback_and_goes_on()
 
 
 @pytest.mark.django_db
-def test_run_pending_interrupted_leaves_a_failed_run_and_passes_the_interrupt_on():
+def test_run_pending_interrupted_lets_the_run_wait_again_and_passes_the_interrupt_on():
     trigger(trained_by("interrupted"))
     with pytest.raises(KeyboardInterrupt):
         training.run_pending(by=BY)
     run = TrainingRun.objects.get()
-    assert (run.training_status, run.error_message) == ("failed", "KeyboardInterrupt")
+    assert (run.training_status, run.error_message) == ("pending", "")
+    assert (run.lease_id, run.leased_until) == (None, None)
+    assert len(waiting_jobs(run)) == 1
 
 
 @pytest.mark.django_db

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.services.test_training import waiting_jobs
 from tests.services.trainers import trained_by
 
 BY = "tests"
+YEAR = timedelta(days=365)
 
 
 def pending(machine: Machine, **fields) -> TrainingRun:
@@ -219,9 +221,47 @@ def test_work_on_what_stays_unavailable_never_waits_longer_than_five_minutes(set
 
 
 @pytest.mark.django_db
+def test_work_on_an_old_run_has_all_patience_with_what_is_unavailable_for_the_first_time():
+    run = worked_on(pending(trained_by("unavailable"), created_at=timezone.now() - YEAR))
+    assert run.training_status == "pending"
+    first = run.metadata["first_unavailable_at"]
+    TrainingRun.objects.update(retry_at=None)
+    assert worked_on(run).metadata["first_unavailable_at"] == first
+
+
+@pytest.mark.django_db
+def test_work_on_an_old_run_whose_command_was_ended_from_outside_tries_it_again(settings, tmp_path):
+    settings.COMMAND_DIR, settings.TRAINING_DIR = tmp_path / "bin", tmp_path / "work"
+    settings.COMMAND_DIR.mkdir()
+    program = settings.COMMAND_DIR / "ended"
+    program.write_text("#!/bin/sh\nkill -TERM $PPID\nexec sleep 600\n")
+    program.chmod(0o755)
+    run = pending(trained_by("learns_nothing"), created_at=timezone.now() - YEAR)
+    document = {"kind": "command", "command": ["ended"]}
+    source = {"kind": "demo", "meter": "il-gas-hdd-only"}
+    PolicyFactory._meta.model.objects.update(trainer=document, training_source=source)
+    TrainingRun.objects.update(
+        training_data_start=datetime(2015, 11, 22, 6, tzinfo=UTC),
+        training_data_end=datetime(2016, 11, 22, 6, tzinfo=UTC),
+    )
+    run = worked_on(run)
+    assert (run.training_status, run.error_message) == ("pending", "")
+    assert "ended from outside" in run.metadata["last_problem"]
+
+
+@pytest.mark.django_db
+def test_train_of_a_run_that_was_lost_before_it_began_asks_no_trainer():
+    run = training_work.claim(run_id=pending(trained_by("breaks")).pk, by=BY)
+    TrainingRun.objects.update(lease_id=uuid.uuid4(), trainer="of another")
+    again = training_work.train(run=run, by=BY)
+    assert (again.training_status, again.trainer) == ("running", "of another")
+
+
+@pytest.mark.django_db
 def test_work_on_what_stays_unavailable_fails_once_patience_is_over(settings):
-    asked = timezone.now() - timedelta(seconds=settings.TRAINING_PATIENCE_SECONDS)
-    run = worked_on(pending(trained_by("unavailable"), created_at=asked))
+    first = timezone.now() - timedelta(seconds=settings.TRAINING_PATIENCE_SECONDS)
+    tried = {"first_unavailable_at": first.isoformat()}
+    run = worked_on(pending(trained_by("unavailable"), metadata=tried))
     assert (run.training_status, run.error_message) == ("failed", "The site does not answer.")
     assert Alert.objects.filter(alert_type="training_failed", is_resolved=False).count() == 1
 
