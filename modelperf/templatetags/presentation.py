@@ -156,10 +156,11 @@ def words(value: str) -> str:
 
 @register.filter
 def actor(value: str) -> str:
-    """Return who did it, without the kind of actor; modelperf itself under its name."""
+    """Return who did it: a person by name, a key or a command as such, modelperf by its name."""
     if value == "system" or value.startswith("system:"):
         return "modelperf"
-    return value.removeprefix("user:").removeprefix("key:") if value else ""
+    kind, _, name = value.partition(":")
+    return f"{name} ({kind})" if kind in {"key", "command"} else value.removeprefix("user:")
 
 
 @register.simple_tag

@@ -96,7 +96,8 @@ class Command(Trainer, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if not path.is_relative_to(folder):
             raise TrainingError(f"The trainer's command {name!r} is not in MODELPERF_COMMAND_DIR.")
         if not path.is_file():
-            raise TrainingError(f"The trainer's command {name!r} is no file there.")
+            msg = f"The trainer's command {name!r} is no file in MODELPERF_COMMAND_DIR."
+            raise TrainingError(msg)
         if not os.access(path, os.X_OK):
             raise TrainingError(f"The trainer's command {name!r} is not executable: chmod +x.")
         return path

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from modelperf.trainers.base import TrainingError, UnavailableError
 
+_LAST_WORDS: Final = 200  # characters
 _OF_SHORT_MEMORY: Final = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
 
 
@@ -37,7 +38,7 @@ class Report(Struct):
     errno: int | None = None
 
 
-def bad_end(reported: bytes, limits: Limits) -> TrainingError | None:
+def bad_end(reported: bytes, limits: Limits, put_out: str) -> TrainingError | None:
     """Return what was wrong with an end, None where it was a good one."""
     try:
         report = msgspec.json.decode(reported.split(b"\n")[0], type=Report)
@@ -49,13 +50,21 @@ def bad_end(reported: bytes, limits: Limits) -> TrainingError | None:
         return TrainingError(f"{report.left} processes of the command could not be killed.")
     if report.code is None:
         return UnavailableError("The command was ended from outside by a signal.")
-    return _bad_code(report.code, limits)
+    return _bad_code(report.code, limits, put_out)
 
 
-def _bad_code(code: int, limits: Limits) -> TrainingError | None:
+def _bad_code(code: int, limits: Limits, put_out: str) -> TrainingError | None:
     if code < 0:
         return TrainingError(_killed(-code, limits))
-    return TrainingError(f"The command ended with exit status {code}.") if code else None
+    if code == 0:
+        return None
+    return TrainingError(f"The command ended with exit status {code}.{_last_words(put_out)}")
+
+
+def _last_words(put_out: str) -> str:
+    """Return the last line that a command put out: mostly it says why."""
+    lines = [line.strip() for line in put_out.splitlines() if line.strip()]
+    return f" The last it said: {lines[-1][:_LAST_WORDS]}" if lines else ""
 
 
 def _killed(number: int, limits: Limits) -> str:

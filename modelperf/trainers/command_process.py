@@ -137,7 +137,7 @@ class _AtWork:
         most = self._limits.output_bytes
         if self._why is None and self._written(most) > most:
             self._why = too_much(most)
-        return self._why or bad_end(self._reported, self._limits)
+        return self._why or bad_end(self._reported, self._limits, self.output.text())
 
     def _cut_lifeline(self) -> None:
         if self._supervisor is not None and self._supervisor.stdin is not None:

@@ -33,7 +33,7 @@ class FilesSource(TableSource, frozen=True, forbid_unknown_fields=True, kw_only=
         if not self.pattern.strip() or "\0" in self.pattern:
             raise TrainingError("The training source: pattern names files.")
         if path.is_absolute() or ".." in path.parts:
-            msg = "The training source: pattern lies within MODELPERF_SOURCE_DIR."
+            msg = "The training source: its pattern leads out of MODELPERF_SOURCE_DIR."
             raise TrainingError(msg)
         _folder()
 

@@ -137,6 +137,10 @@ def test_words_make_choices_readable() -> None:
 
 def test_actor_drops_its_kind() -> None:
     assert presentation.actor("user:ada") == "ada"
+    assert presentation.actor("key:ada") == "ada (key)"
+    assert presentation.actor("command:retrain") == "retrain (command)"
+    assert presentation.actor("system:retraining") == "modelperf"
+    assert presentation.actor("demo") == "demo"
     assert presentation.actor("") == ""
 
 

@@ -75,8 +75,8 @@ def test_link_within_the_folder_is_a_command(commands: Commands) -> None:
 
 
 def test_command_is_an_executable_file(commands: Commands) -> None:
-    refuse("is no file there", command=["missing"])
-    refuse("is no file there", command=["."])
+    refuse("is no file in MODELPERF_COMMAND_DIR", command=["missing"])
+    refuse("is no file in MODELPERF_COMMAND_DIR", command=["."])
     (commands.folder / "plain").write_text("")
     refuse("not executable", command=["plain"])
 

@@ -235,7 +235,7 @@ def test_output_is_kept_at_its_end_whatever_it_is(commands: Commands) -> None:
         sys.exit(3)
     """
     found = refused(commands, code)
-    assert str(found) == "The command ended with exit status 3."
+    assert str(found).startswith("The command ended with exit status 3. The last it said: ")
     assert found.log.startswith("(190,477 bytes before this are left out)\n")
     assert found.log.endswith("\ufffd\ufffdlast\n")
     assert "first" not in found.log
@@ -261,7 +261,7 @@ def test_ends_are_told(commands: Commands, code: str, says: str) -> None:
 def test_memory_is_limited(commands: Commands) -> None:
     code = "import os\nblock = bytearray(2**29)\n" + ANSWER
     found = refused(commands, code, memory_bytes=256 * MIB)
-    assert str(found) == "The command ended with exit status 1."
+    assert str(found) == "The command ended with exit status 1. The last it said: MemoryError"
     assert "MemoryError" in found.log
     commands.train(code, memory_bytes=1024 * MIB)
 

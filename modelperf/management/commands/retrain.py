@@ -101,7 +101,7 @@ class Command(BaseCommand):
             return
         line = f"{training_runs.series_name(run)}: {training_runs.outcome(run)}"
         if run.training_status in TrainingRun.UNFINISHED:
-            line += f". It goes on as {run.pk}{_expected(answer)}"
+            line = f"{line.rstrip('.')}. It goes on as {run.pk}{_expected(answer)}"
         self._say(line)
 
     def _say(self, line: str) -> None:
