@@ -1,6 +1,7 @@
 """The commands that train and replay: what they print and how they end."""
 
 import json
+import signal
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,12 @@ from modelperf.trainers import (
     Watch,
 )
 from modelperf.trainers.base import register
-from tests.factories import MachineFactory, ModelVersionFactory, PolicyFactory
+from tests.factories import (
+    MachineFactory,
+    ModelVersionFactory,
+    PolicyFactory,
+    TrainingRunFactory,
+)
 
 
 @register("tests-steps")
@@ -231,3 +237,30 @@ def test_load_demo_beside_an_existing_user_leaves_it_alone():
     LoadDemo(stdout=out)._tell(Loaded(login=None, shift_weeks=dict.fromkeys(BY_KEY, 1)))
     assert "was there already" in out.getvalue()
     assert "Password" not in out.getvalue()
+
+
+@register("tests-told-to-stop")
+class ToldToStop(Trainer, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A supervisor, or a person at the terminal, ends the command meanwhile."""
+
+    signal: int
+
+    def train(self, request: TrainingRequest, watch: Watch) -> TrainedModel:
+        signal.raise_signal(self.signal)
+        return trained()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_training_that_is_told_to_stop_says_so_and_leaves_the_run_to_the_next(number):
+    machine = MachineFactory.create()
+    document = {"kind": "tests-told-to-stop", "signal": int(number)}
+    PolicyFactory.create(machine=machine, trainer=document)
+    TrainingRunFactory.create(machine=machine)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(CommandError, match="waits to be tried again") as caught:
+        call_command("run_training", stdout=StringIO())
+    assert caught.value.returncode == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+    run = TrainingRun.objects.get()
+    assert (run.training_status, run.lease_id) == ("pending", None)

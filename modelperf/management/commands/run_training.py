@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 import uuid
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -16,6 +18,7 @@ from modelperf.models import Machine, TrainingRun
 from modelperf.services import training, training_leases
 
 BY: Final = "command:run_training"
+_INTERRUPTED: Final = 130  # as shells call what Ctrl-C has ended
 _WORDS: Final = {
     TrainingRun.Status.COMPLETED: "completed",
     TrainingRun.Status.FAILED: "failed",
@@ -51,8 +54,12 @@ class Command(BaseCommand):
         for run in recovered:
             name, outcome = training_runs.series_name(run), training_runs.outcome(run)
             self._say(f"{name}: nobody was heard of, {outcome}")
-        with ExitStack() as self._watched:
-            runs = training.run_pending(by=BY, machine=machine, progress=self._tell)
+        try:
+            with _terminated_as_interrupted(), ExitStack() as self._watched:
+                runs = training.run_pending(by=BY, machine=machine, progress=self._tell)
+        except KeyboardInterrupt:
+            said = "Stopped. What was being trained waits to be tried again."
+            raise CommandError(said, returncode=_INTERRUPTED) from None
         if self._is_json:
             self.stdout.write(json.dumps(_document(recovered, runs)))
         failed = [run for run in runs if run.training_status == TrainingRun.Status.FAILED]
@@ -83,6 +90,19 @@ class Command(BaseCommand):
         stream = self.stderr if self._is_json else self.stdout
         stream.write(line, lambda text: text)  # not in the colour of errors
         stream.flush()
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does; other threads than the first hear no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _document(recovered: Sequence[TrainingRun], runs: Sequence[TrainingRun]) -> dict[str, Any]:
