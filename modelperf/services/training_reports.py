@@ -91,7 +91,7 @@ def completed(
 ) -> TrainingRun:
     """Register what was trained and end the run; the same again answers the same.
 
-    Where nobody reported that it had begun its duration stays unknown. `as_asked`: the report names
+    Where it is not at work its duration stays unknown. `as_asked`: the report names
     no hyperparameters, so those count that the run was to be trained with.
 
     Raises
@@ -179,6 +179,9 @@ def _take_over(run: TrainingRun, by: str) -> None:
     now = timezone.now()
     if run.training_status == TrainingRun.Status.PENDING:
         _begin(run, now, by)
+    elif _TAKER not in run.metadata:  # handed over by a worker, and nobody has begun until now
+        run.training_start = now
+        run.metadata = {**run.metadata, _TAKER: by}
     run.lease_id = run.retry_at = None
     run.heartbeat_at = now
     run.leased_until = now + timedelta(seconds=_patience_seconds(run))

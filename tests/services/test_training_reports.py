@@ -120,6 +120,16 @@ def test_started_by_the_runs_own_token_counts_whoever_else_has_reported():
 
 
 @pytest.mark.django_db
+def test_started_first_on_a_run_that_was_handed_over_starts_its_clock_once():
+    run = at_work(lease_id=None, training_start=timezone.now() - HOUR)
+    before = timezone.now()
+    first = training_reports.started(run=run, by=BY)
+    assert (first.training_start >= before, first.metadata["started_by"]) == (True, BY)
+    again = training_reports.started(run=run, by=BY)
+    assert again.training_start == first.training_start
+
+
+@pytest.mark.django_db
 def test_started_takes_a_run_that_waits_to_be_tried_again():
     run = waiting(trainer="webhook", attempt=2, leased_until=None, retry_at=timezone.now() + HOUR)
     found = training_reports.started(run=run, by=BY)
