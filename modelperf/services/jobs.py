@@ -5,10 +5,11 @@ Rows are the truth and jobs are hints: one that runs twice, or late, finds nothi
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import AlreadyEnqueued
@@ -32,3 +33,20 @@ def waiting(name: str) -> set[str]:
     """Return what the jobs of a task that no worker has taken yet wait under: their `once`."""
     found = ProcrastinateJob.objects.filter(task_name=name, status="todo")
     return set(found.values_list("queueing_lock", flat=True))
+
+
+def withdraw(*, once: str) -> None:
+    """Delete the job that waits under a name: there is nothing left for it to do.
+
+    One that a worker has taken already is the worker's. Without this, where no worker ever takes
+    them, jobs would only become more.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM procrastinate_jobs WHERE queueing_lock = %s AND status = 'todo'", [once]
+        )
+
+
+def training_of(run_id: uuid.UUID) -> str:
+    """Return what the job of a training run waits under."""
+    return f"train:{run_id}"

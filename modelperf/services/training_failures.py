@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import traceback
+import uuid
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 import structlog
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import Alert, ApiKey, TrainingRun
 from modelperf.models.access import PERMISSION_OF_SCOPE
+from modelperf.services import jobs
 from modelperf.services.alerts_conditions import Wanted
 from modelperf.services.alerts_following import SeriesPlace
 from modelperf.services.alerts_raising import end_alert, raise_alert, series_key
@@ -34,12 +37,19 @@ def may_know(user: User | AnonymousUser) -> bool:
     return any(user.has_perm(name) for name in _MAY_KNOW)
 
 
-def fail(run: TrainingRun, message: str, *, trace: str = "", put_out: str = "") -> None:
+def fail(
+    run: TrainingRun,
+    message: str,
+    *,
+    trace: str = "",
+    put_out: str = "",
+    worked_until: datetime | None = None,
+) -> None:
     """End a locked run that came to nothing, and let its series' alert say so."""
     now = timezone.now()
     run.error_message, run.error_traceback = storable(message), storable(trace)
     run.training_log = storable(put_out)[-LOG_CHARACTERS:]
-    end(run, TrainingRun.Status.FAILED, now)
+    end(run, TrainingRun.Status.FAILED, now, worked_until=worked_until)
     run.save(update_fields=[*FIELDS_OF_END, "error_message", "error_traceback", "training_log"])
     raise_alert(_wanted(run), SeriesPlace(run.machine_id, run.model_type), now=now)
     log.warning("training_failed", run_id=str(run.id), error=run.error_message)
@@ -52,20 +62,39 @@ FIELDS_OF_END = (
     "lease_id",
     "leased_until",
     "retry_at",
+    "progress_message",
     "metadata",
 )
 
 
-def end(run: TrainingRun, status: TrainingRun.Status, ended: datetime) -> None:
-    """Note that a run is over: how, and how long its work took, where it had begun."""
-    run.training_status = status
+def end(
+    run: TrainingRun,
+    status: TrainingRun.Status,
+    ended: datetime,
+    *,
+    worked_until: datetime | None = None,
+) -> None:
+    """Note that a run is over: how, and how long work on it took, where it was at work.
+
+    `worked_until` is when work on it ended, where that was before the run did.
+    """
     run.training_end = max(ended, run.training_start)
-    if run.attempt:
-        seconds = (run.training_end - run.training_start).total_seconds()
-        run.training_duration_seconds = seconds
+    if run.training_status == TrainingRun.Status.RUNNING:
+        worked = max(worked_until or run.training_end, run.training_start) - run.training_start
+        run.training_duration_seconds = worked.total_seconds()
+    run.training_status = status
     run.lease_id = run.leased_until = run.retry_at = None
-    if status != TrainingRun.Status.COMPLETED:  # what was kept of it belongs to no version
-        transaction.on_commit(partial(discard_artefacts, run_id=run.pk), robust=True)
+    jobs.withdraw(once=jobs.training_of(run.pk))
+    if status != TrainingRun.Status.COMPLETED:
+        run.progress_message = ""  # nobody does that any more, and nobody waits
+        # What was kept of it belongs to no version.
+        transaction.on_commit(partial(_discard, run.pk), robust=True)
+
+
+def _discard(run_id: uuid.UUID) -> None:
+    """Remove what was kept of a run; where no command ever ran there is no folder, nor made one."""
+    if (settings.TRAINING_DIR / "artefacts").is_dir():
+        discard_artefacts(run_id=run_id)
 
 
 def told(error: BaseException) -> tuple[str, str, str]:

@@ -150,7 +150,8 @@ def _recover(pk: uuid.UUID, now: datetime, by: str) -> TrainingRun | None:
     run.metadata = {**run.metadata, "workers_died": died}
     policy = policy_of(machine_id=run.machine_id, model_type=run.model_type)
     if died > policy.training_retries:
-        training_failures.fail(run, f"The worker that trained it died (attempt {run.attempt}).")
+        message = f"The worker that trained it died (attempt {run.attempt})."
+        training_failures.fail(run, message, worked_until=run.heartbeat_at)
         return run
     release(run, retry_at=None)
     log.warning("training_recovered", run_id=str(run.id), workers_died=died, by=by)
@@ -178,7 +179,7 @@ def _enqueue_forgotten(now: datetime) -> None:
     patience = now - timedelta(seconds=settings.TRAINING_LEASE_SECONDS)
     enqueued = jobs.waiting(TRAIN)
     for run in waiting.filter(created_at__lt=patience):
-        if _once(run) not in enqueued:
+        if jobs.training_of(run.pk) not in enqueued:
             enqueue(run)
 
 
@@ -212,8 +213,13 @@ def release(run: TrainingRun, *, retry_at: datetime | None) -> None:
 
 def enqueue(run: TrainingRun) -> None:
     """Have a worker take a pending run, once it may be."""
-    jobs.defer(TRAIN, queue="training", once=_once(run), at=run.retry_at, run_id=str(run.pk))
+    queue = _queue_of(run)
+    jobs.defer(
+        TRAIN, queue=queue, once=jobs.training_of(run.pk), at=run.retry_at, run_id=str(run.pk)
+    )
 
 
-def _once(run: TrainingRun) -> str:
-    return f"train:{run.pk}"
+def _queue_of(run: TrainingRun) -> str:
+    """Return where a run waits: receivers that do not answer keep no other training waiting."""
+    trainer = policy_of(machine_id=run.machine_id, model_type=run.model_type).trainer or {}
+    return "handover" if trainer.get("kind") == "webhook" else "training"

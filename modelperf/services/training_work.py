@@ -16,6 +16,7 @@ from django.utils import timezone
 from modelperf.models import Machine, ModelVersion, TrainingRun
 from modelperf.models.training import TrainingRunQuerySet
 from modelperf.services import (
+    jobs,
     profiles_references,
     registry,
     training_after,
@@ -71,6 +72,7 @@ def claim(*, run_id: uuid.UUID, by: str) -> TrainingRun | None:
     )
     if not claimed:
         return None
+    jobs.withdraw(once=jobs.training_of(run_id))
     run = TrainingRun.objects.select_related("machine").get(pk=run_id)
     log.info("training_started", run_id=str(run.id), attempt=run.attempt, by=by)
     return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import TaskNotFound
@@ -49,3 +49,17 @@ def test_defer_goes_with_the_transaction_around_it():
 def test_defer_of_a_task_that_is_none_is_refused():
     with pytest.raises(TaskNotFound):
         jobs.defer("whim", queue="training", once="whim")
+
+
+@pytest.mark.django_db
+def test_withdraw_deletes_what_waits_under_a_name_and_nothing_that_was_taken():
+    defer("train:1")
+    defer("train:2")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE procrastinate_jobs SET status = 'doing' WHERE queueing_lock = 'train:2'"
+        )
+    for once in ("train:1", "train:2", "train:3"):
+        jobs.withdraw(once=once)
+    left = ProcrastinateJob.objects.filter(queueing_lock__startswith="train:")
+    assert [job.queueing_lock for job in left] == ["train:2"]

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from modelperf.models import Alert, Machine, ModelVersion, TrainingRun
-from modelperf.services import training, training_work
+from modelperf.services import training, training_leases, training_work
 from tests.config.clients import wait_until
 from tests.factories import PolicyFactory, TrainingRunFactory
 from tests.services.concurrency import at_once
@@ -68,6 +68,14 @@ def test_claim_of_a_run_that_does_not_wait_for_a_worker_takes_nothing(fields):
     assert training_work.claim(run_id=run.pk, by=BY) is None
     assert training_work.work_on(run_id=run.pk, by=BY) is None
     assert stored(run).attempt == 0
+
+
+@pytest.mark.django_db
+def test_claim_elsewhere_withdraws_the_job_that_waits_for_a_worker():
+    run = pending(trained_by("learns_nothing"))
+    training_leases.enqueue(run)
+    assert training_work.claim(run_id=run.pk, by=BY) is not None
+    assert not waiting_jobs(run)
 
 
 @pytest.mark.django_db
