@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 BY: Final = "worker"
 TRAINING: Final = "training"
+HANDOVER: Final = "handover"  # of the same task: somebody else trains, and is only asked to
 UPKEEP: Final = "upkeep"
 DEAD_SECONDS: Final = 300
 KEPT_HOURS: Final = 7 * 24

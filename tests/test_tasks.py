@@ -15,8 +15,8 @@ from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from modelperf import tasks
-from modelperf.models import CheckRun
-from modelperf.services import jobs
+from modelperf.models import CheckRun, Policy, TrainingRun
+from modelperf.services import jobs, training, training_leases
 from tests import factories
 from tests.services.concurrency import at_once
 from tests.services.trainers import trained_by
@@ -73,6 +73,21 @@ def test_recover_lets_lost_runs_go_on() -> None:
     tasks.recover(timestamp=0)
     run.refresh_from_db()
     assert run.training_status == "pending"
+
+
+def test_trainings_that_are_only_handed_over_wait_in_a_queue_of_their_own() -> None:
+    machine = trained_by("learns_nothing")
+    asked = training.trigger(
+        machine=machine, model_type="baseline", reason="it is time", by="tests"
+    )
+    run = TrainingRun.objects.get(pk=asked.training_job_id)
+    waiting = ProcrastinateJob.objects.filter(queueing_lock=f"train:{run.pk}")
+    assert [job.queue_name for job in waiting] == [tasks.TRAINING]
+
+    waiting.delete()
+    Policy.objects.update(trainer={"kind": "webhook", "url": "https://example.org/"})
+    training_leases.release(run, retry_at=None)
+    assert [job.queue_name for job in waiting.all()] == [tasks.HANDOVER]
 
 
 def test_tidy_forgets_the_jobs_of_dead_workers_and_no_others() -> None:

@@ -10,12 +10,14 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from modelperf.models import CheckRun, ModelVersion, Policy, TrainingRun
+from modelperf.models import CheckRun, Machine, ModelVersion, Policy, TrainingRun
 from modelperf.services import training
 from tests.commands.workers import Worker
 from tests.config.clients import wait_until
+from tests.factories import MachineFactory, PolicyFactory
 from tests.services.test_training import waiting_jobs
 from tests.services.trainers import trained_by
+from tests.sites import Site, silent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,8 +40,12 @@ def start(transactional_db: None) -> Iterator[Start]:
 
 
 def asked_for(kind: str) -> TrainingRun:
+    return asked_of(trained_by(kind))
+
+
+def asked_of(machine: Machine) -> TrainingRun:
     answer = training.trigger(
-        machine=trained_by(kind), model_type="baseline", reason="the year is over", by="tests"
+        machine=machine, model_type="baseline", reason="the year is over", by="tests"
     )
     return TrainingRun.objects.get(pk=answer.training_job_id)
 
@@ -107,6 +113,27 @@ def test_trainings_keep_no_check_waiting(start: Start) -> None:
     assert {status_of(run) for run in runs} == {"running"}
     for run in runs:
         training.cancel(run=run, by="tests")
+
+
+def test_receivers_that_do_not_answer_keep_no_training_waiting(start: Start) -> None:
+    with Site().served() as site:
+        site.answer = silent
+        machines = MachineFactory.create_batch(6)
+        for machine in machines:
+            PolicyFactory.create(machine=machine, trainer={"kind": "webhook", "url": site.url})
+        handed = [asked_of(machine) for machine in machines]
+        start(
+            "--trainings",
+            "1",
+            MODELPERF_OUTGOING_NETWORKS="127.0.0.0/8",
+            MODELPERF_OUTGOING_TIMEOUT_SECONDS="300",
+            MODELPERF_PUBLIC_URL="http://127.0.0.1:8000",
+        )
+        wait_until(lambda: len(site.asked) == 4)
+        run = asked_for("learns_nothing")
+        wait_until(lambda: status_of(run) == "completed")
+        assert sorted(status_of(one) for one in handed) == ["pending"] * 2 + ["running"] * 4
+        site.goes_on.set()
 
 
 def test_two_workers_train_every_run_once_and_check_no_more_often(start: Start) -> None:

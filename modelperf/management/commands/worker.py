@@ -24,13 +24,14 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.psycopg_connector import PsycopgConnector
 
 from modelperf.services import training_leases
-from modelperf.tasks import BY, TRAINING, UPKEEP
+from modelperf.tasks import BY, HANDOVER, TRAINING, UPKEEP
 
 log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS: Final = 1.0  # between attempts at a database that is away
 _HEARTBEAT_SECONDS: Final = 10.0
 _SILENT_SECONDS: Final = 60.0  # a worker unheard of for so long is forgotten
+_HANDOVERS: Final = 4  # at once: each mostly waits for an answer
 _CONNECTIONS: Final = 4  # of a queue at most: its jobs are fetched and their ends noted
 _SPARE_THREADS: Final = 2  # for what the worker itself has to do
 
@@ -55,7 +56,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work, and leave nothing that would have to be waited for."""
-        queues = {TRAINING: max(1, options["trainings"]), UPKEEP: settings.WORKER_JOBS}
+        queues = {
+            TRAINING: max(1, options["trainings"]),
+            HANDOVER: _HANDOVERS,
+            UPKEEP: settings.WORKER_JOBS,
+        }
         asyncio.run(_work(queues, self._greet if options["verbosity"] else None))
 
     def _greet(self) -> None:
