@@ -12,6 +12,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from modelperf.models import Alert, TrainingRun
 from modelperf.services import training_leases
 from modelperf.services.training_leases import Lease
+from tests.config.clients import wait_until
 from tests.factories import ModelVersionFactory, PolicyFactory, TrainingRunFactory
 from tests.services.concurrency import at_once
 from tests.services.test_training import waiting_jobs
@@ -72,6 +73,29 @@ def test_beat_of_who_lost_the_run_changes_nothing_and_says_so(changes):
     lease.beat()
     assert not lease.is_wanted()
     assert TrainingRun.objects.values().get() == before
+
+
+class Unstorable:
+    """A number that is none, as whatever a trainer may tell; it notes that it was looked at."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def __float__(self) -> float:
+        self.looks += 1
+        raise ValueError("no number")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_kept_goes_on_after_a_beat_that_broke(settings):
+    settings.TRAINING_LEASE_SECONDS = 0.3
+    run, odd = at_work(), Unstorable()
+    lease = Lease(run.pk, run.lease_id)
+    lease._percent = odd
+    with lease.kept():
+        wait_until(lambda: odd.looks > 0)
+        lease.progress(7, "goes on")
+        wait_until(lambda: stored(run).progress_percent == 7)
 
 
 # --- give back ------------------------------------------------------------------------------
