@@ -180,11 +180,17 @@ def _insert(run: TrainingRun) -> bool:
     return True
 
 
-def _busy(run: TrainingRun) -> Triggered:
+def _busy(asked: TrainingRun) -> Triggered:
+    """Say which run is in the way; it may have ended since."""
+    of_series = TrainingRun.objects.of_series(
+        machine_id=asked.machine_id, model_type=asked.model_type
+    )
+    there = of_series.unfinished().first()
+    which = f": {there.training_status} as {there.pk}. Cancel it to ask anew" if there else ""
     return Triggered(
         triggered=False,
-        trigger_type=run.trigger_type,
-        reason="A training of this series is already in progress.",
+        trigger_type=asked.trigger_type,
+        reason=f"A training of this series is already in progress{which}.",
     )
 
 

@@ -189,13 +189,18 @@ def _unheard_of(run: TrainingRun) -> str:
     return "Whoever trains it did not report in time."
 
 
+def _waits_until(retry_at: datetime | None) -> str:
+    when = f" at {retry_at:%H:%M:%S} UTC" if retry_at else ""
+    return f"Waits to be tried again{when}."
+
+
 def release(run: TrainingRun, *, retry_at: datetime | None) -> None:
     """Let a locked run wait again, and have it worked on at its time."""
     run.training_status = TrainingRun.Status.PENDING
     run.lease_id = run.leased_until = None
     run.trainer = ""  # what its policy says by then
     run.retry_at = retry_at
-    run.progress_percent, run.progress_message = None, "Waits to be tried again."
+    run.progress_percent, run.progress_message = None, _waits_until(retry_at)
     run.save(
         update_fields=[
             "training_status",

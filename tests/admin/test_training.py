@@ -197,7 +197,9 @@ def test_retrain_asks_for_all_models_or_those_of_a_type(
     assert LogEntry.objects.get().object_id == str(pump.pk)
     html = retrain(desk, pump, confirm="Retrain", reason="again", model_type="")
     assert "1 training asked for." in html
-    assert "Pump 7 · forecast: A training of this series is already in progress." in html
+    assert (
+        "Pump 7 · forecast: A training of this series is already in progress: pending as " in html
+    )
     assert TrainingRun.objects.count() == 2
 
 

@@ -109,9 +109,11 @@ def test_while_a_run_is_under_way_nothing_is_asked_for() -> None:
         asked(machine)
     code, out, _ = asked(machine, "--wait", "--format=json")
     assert code == 1
+    run = TrainingRun.objects.get()
     assert json.loads(out) == {
         "triggered": False,
-        "detail": "A training of this series is already in progress.",
+        "detail": "A training of this series is already in progress:"
+        f" pending as {run.pk}. Cancel it to ask anew.",
     }
     assert TrainingRun.objects.count() == 1
 

@@ -67,9 +67,9 @@ def test_people_are_named_and_so_are_their_reasons(logged_in: Client) -> None:
     registry.activate_model(model=second, reason="it looks better", by=BY)
     registry.rollback(machine=machine, model_type="baseline", reason="it was not", by="key:ops")
     assert told(logged_in, machine.pk) == [
-        "Version 1 activated It is the first to serve. by tests",
+        "Version 1 activated It is the first to serve. Registered as active. by tests",
         "Version 2 activated It serves in place of version 1. it looks better by ada",
-        "Rolled back to version 1 It serves in place of version 2. it was not by ops",
+        "Rolled back to version 1 It serves in place of version 2. it was not by ops (key)",
     ]
     assert ModelVersion.objects.get(is_active=True) == first
 
