@@ -108,6 +108,7 @@ def test_3_a_training_completes_only_where_something_was_trained(
     api: APIClient, model: ModelVersion
 ) -> None:
     """Training was faked: runs completed with invented metrics."""
+    factories.PolicyFactory.create(model_type=model.model_type, training_source={"kind": "demo"})
     given = series_of(model) | {"reason": "a new season"}
     triggered = api.post(f"{ROOT}/retrain/trigger", given).json()
     run = TrainingRun.objects.get(pk=triggered["training_job_id"])
