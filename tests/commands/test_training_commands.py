@@ -155,10 +155,11 @@ def test_run_training_leaves_alone_what_others_train():
 def test_run_training_counts_apart_what_is_to_be_tried_again():
     waiting = pending(None, trainer={"kind": "tests-nobody"})
     lines = run().splitlines()
-    assert lines[-2] == "pump · baseline: pending: Waits to be tried again."
-    assert lines[-1] == "1 training run to be tried again."
     waiting.refresh_from_db()
     assert waiting.retry_at is not None
+    until = f"{waiting.retry_at:%H:%M:%S} UTC"
+    assert lines[-2] == f"pump · baseline: pending: Waits to be tried again at {until}."
+    assert lines[-1] == "1 training run to be tried again."
 
 
 @pytest.mark.django_db(transaction=True)
