@@ -94,15 +94,20 @@ class Command(BaseCommand):
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does; other threads than the first hear no signals."""
+    """Let SIGTERM end the block as Ctrl-C does, also where a script has that ignored.
+
+    Other threads than the first hear no signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _document(recovered: Sequence[TrainingRun], runs: Sequence[TrainingRun]) -> dict[str, Any]:
