@@ -52,8 +52,11 @@ def test_a_run_at_work_before_there_were_leases_is_taken_again(before: None) -> 
     PolicyFactory.create(machine=run.machine, trainer={"kind": trainers.LearnsNothing.kind})
     assert training_leases.recover(by="worker") == []
     with connection.cursor() as cursor:
-        cursor.execute("SELECT args ->> 'run_id' FROM procrastinate_jobs")
-        assert cursor.fetchall() == [(str(run_id),)]
+        # What earlier tests asked for stays behind in the queue's own tables.
+        cursor.execute(
+            "SELECT count(*) FROM procrastinate_jobs WHERE args ->> 'run_id' = %s", (str(run_id),)
+        )
+        assert cursor.fetchall() == [(1,)]
     trained = training_work.work_on(run_id=run_id, by="worker")
     assert trained is not None
     assert (trained.training_status, trained.attempt) == ("completed", 1)

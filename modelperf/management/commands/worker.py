@@ -72,9 +72,11 @@ async def _work(queues: dict[str, int], greet: Callable[[], None] | None) -> Non
     """Work on every queue until a signal; what is still at work after the grace is left."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    # Under nohup a worker stays; an ignored SIGINT only says that a script began it.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     if greet is not None:
         greet()
     # Each job under way has a thread: with fewer, trainings would take those of upkeep.
