@@ -62,6 +62,8 @@ class PolicyForm(ModelForm):
             "limit_hits": "So many of the last windows must be beyond the limit. Default"
             f" {DEFAULTS.limit_hits}.",
             "limit_windows": f"So many windows are looked at. Default {DEFAULTS.limit_windows}.",
+            "limit_clear_windows": "So many good windows in a row end the alert."
+            f" Default {DEFAULTS.limit_clear_windows}.",
             "q": "Share of false alarms among the alerts of a run, up to 0.2. Default"
             f" {DEFAULTS.q}.",
             "min_evaluations": "With fewer no change is looked for, from 15 to 400. Default"
@@ -103,7 +105,18 @@ class PolicyAdmin(ServiceAdmin):
         (None, {"fields": ("model_type", "machine", "changes")}),
         ("What is judged", {"fields": ("primary_metric", "directions", "season")}),
         ("When something changed", {"fields": ("min_effect", "min_evaluations", "q")}),
-        ("Limit", {"fields": ("limit_value", "clear_value", "limit_hits", "limit_windows")}),
+        (
+            "Limit",
+            {
+                "fields": (
+                    "limit_value",
+                    "clear_value",
+                    "limit_hits",
+                    "limit_windows",
+                    "limit_clear_windows",
+                )
+            },
+        ),
         ("When evaluations come", {"fields": ("expected_cadence_seconds", "label_delay_seconds")}),
         (
             "Alerts",

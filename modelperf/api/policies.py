@@ -46,6 +46,7 @@ class Settings(Struct, kw_only=True):
     clear_value: float | None = None
     limit_hits: Annotated[int, Meta(ge=1, le=100)] | None = None
     limit_windows: Annotated[int, Meta(ge=1, le=100)] | None = None
+    limit_clear_windows: Annotated[int, Meta(ge=1, le=100)] | None = None
     q: Annotated[float, Meta(gt=0, le=0.2)] | None = None
     min_evaluations: Annotated[int, Meta(ge=15, le=400)] | None = None
     label_delay_seconds: Seconds | None = None

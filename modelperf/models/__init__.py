@@ -4,6 +4,7 @@ from modelperf.models.ab_observations import ABLook, ABObservation, ABRowState
 from modelperf.models.ab_tests import ABTest
 from modelperf.models.access import ApiKey
 from modelperf.models.alerts import Alert, AlertMember
+from modelperf.models.alerts_history import AlertComment, AlertEvent
 from modelperf.models.checks import CheckRun, StoredVerdict
 from modelperf.models.drift import DriftState
 from modelperf.models.metrics import (
@@ -13,9 +14,18 @@ from modelperf.models.metrics import (
     MetricRevision,
     ModelPerformanceMetric,
 )
+from modelperf.models.notifications import (
+    Channel,
+    Delivery,
+    Message,
+    Notice,
+    Route,
+    RouteEvent,
+)
 from modelperf.models.policies import AfterTraining, Policy, PolicyEvent
 from modelperf.models.profiles import FeatureReference, WindowProfile
 from modelperf.models.registry import Machine, ModelActivation, ModelVersion, Series
+from modelperf.models.silences import Silence, SilenceEvent
 from modelperf.models.training import TrainingRun
 from modelperf.models.views import ActiveABTest, LatestModelPerformance, UnresolvedAlert
 
@@ -29,21 +39,31 @@ __all__ = [
     "ActiveABTest",
     "AfterTraining",
     "Alert",
+    "AlertComment",
+    "AlertEvent",
     "AlertMember",
     "ApiKey",
+    "Channel",
     "CheckRun",
+    "Delivery",
     "DriftState",
     "FeatureReference",
     "LatestModelPerformance",
     "LatestPerformance",
     "Machine",
+    "Message",
     "MetricRevision",
     "ModelActivation",
     "ModelPerformanceMetric",
     "ModelVersion",
+    "Notice",
     "Policy",
     "PolicyEvent",
+    "Route",
+    "RouteEvent",
     "Series",
+    "Silence",
+    "SilenceEvent",
     "StoredVerdict",
     "TrainingRun",
     "UnresolvedAlert",

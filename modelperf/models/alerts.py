@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar
+from typing import ClassVar, Final
 
+import pgtrigger
+from django.conf import settings
+from django.contrib.auth.models import Group
 from django.db import models
 from django.db.models import Case, IntegerField, Q, Value, When
+from django.utils import timezone
 
 from modelperf.models.keys import uuid7
 from modelperf.models.registry import MODEL_TYPE_LENGTH, Machine, ModelVersion
@@ -39,7 +43,14 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 
 
 class AlertFields(models.Model):
-    """The columns of an alert, shared by the table and its view."""
+    """The columns of an alert, shared by the table and its view.
+
+    `last_seen_at` is when a look showed the condition last, `seen_through` the end of the newest
+    evaluation that does, `told_through` the one that people were told of. `peak_metric_value` is
+    the worst there was. `revision` grows with every step of the alert's life, never with mere
+    occurrences. A snooze ends at a time, at so many occurrences, or when it gets worse than
+    `snoozed_peak` or of higher severity; what is set of these holds, whichever comes first.
+    """
 
     class Type(models.TextChoices):
         DRIFT_DETECTED = "drift_detected"
@@ -66,6 +77,7 @@ class AlertFields(models.Model):
     condition_key = models.CharField(max_length=255)
     state = models.CharField(max_length=20, choices=State.choices, default=State.OPEN)
     occurrences = models.PositiveIntegerField(default=1)
+    revision = models.PositiveIntegerField(default=1)
     severity = models.CharField(max_length=10, choices=Severity.choices)
     model_type = models.CharField(max_length=MODEL_TYPE_LENGTH)
     model_version = models.PositiveIntegerField(null=True, blank=True)
@@ -75,6 +87,18 @@ class AlertFields(models.Model):
     current_metric_value = models.FloatField(null=True, blank=True)
     threshold_value = models.FloatField(null=True, blank=True)
     baseline_metric_value = models.FloatField(null=True, blank=True)
+    peak_metric_value = models.FloatField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+    seen_through = models.DateTimeField(null=True, blank=True)
+    told_through = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.CharField(max_length=200, blank=True, default="")
+    snoozed_until = models.DateTimeField(null=True, blank=True)
+    snoozed_until_count = models.PositiveIntegerField(null=True, blank=True)
+    snoozed_until_worse = models.BooleanField(default=False)
+    snoozed_peak = models.FloatField(null=True, blank=True)
+    reopened_at = models.DateTimeField(null=True, blank=True)
+    reopened_by = models.CharField(max_length=200, blank=True, default="")
     is_resolved = models.BooleanField(default=False)
     resolved_at = models.DateTimeField(null=True, blank=True)
     resolution_action = models.CharField(max_length=50, blank=True, default="")
@@ -90,6 +114,23 @@ class AlertFields(models.Model):
         abstract = True
 
 
+# A change of any of these is a step in an alert's life: it makes a revision and an event.
+LIFE: Final = (
+    "state",
+    "severity",
+    "assignee",
+    "team",
+    "acknowledged_by",
+    "snoozed_until",
+    "snoozed_until_count",
+    "snoozed_until_worse",
+    "alert_timestamp",
+    "resolution_action",
+    "resolution_notes",
+    "model_version",
+)
+
+
 class Alert(AlertFields):
     """One condition of one series or of the fleet, from its first sight to its resolution."""
 
@@ -98,6 +139,16 @@ class Alert(AlertFields):
     )
     machine = models.ForeignKey(
         Machine, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts"
+    )
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="alerts",
+    )
+    team = models.ForeignKey(
+        Group, null=True, blank=True, on_delete=models.SET_NULL, related_name="alerts"
     )
 
     objects: ClassVar[models.Manager[Alert]] = AlertQuerySet.as_manager()
@@ -150,13 +201,53 @@ class Alert(AlertFields):
             models.CheckConstraint(
                 name="model_alerts_occurrences", condition=Q(occurrences__gte=1)
             ),
+            models.CheckConstraint(
+                name="model_alerts_snoozed_paired",
+                condition=(
+                    Q(state="snoozed")
+                    & (
+                        Q(snoozed_until__isnull=False)
+                        | Q(snoozed_until_count__isnull=False)
+                        | Q(snoozed_until_worse=True)
+                    )
+                )
+                | (
+                    ~Q(state="snoozed")
+                    & Q(
+                        snoozed_until__isnull=True,
+                        snoozed_until_count__isnull=True,
+                        snoozed_until_worse=False,
+                        snoozed_peak__isnull=True,
+                    )
+                ),
+            ),
+            models.CheckConstraint(
+                name="model_alerts_acknowledged_paired",
+                condition=Q(acknowledged_at__isnull=True, acknowledged_by="")
+                | (Q(acknowledged_at__isnull=False) & ~Q(acknowledged_by="")),
+            ),
+            models.CheckConstraint(
+                name="model_alerts_reopened_paired",
+                condition=Q(reopened_at__isnull=True, reopened_by="")
+                | (Q(reopened_at__isnull=False) & ~Q(reopened_by="")),
+            ),
         ]
         indexes: ClassVar = [
             models.Index(
                 severity_rank(),
                 models.F("alert_timestamp").desc(),
-                name="model_alerts_triage",
+                models.F("id").desc(),
+                name="model_alerts_worst_first",
                 condition=Q(is_resolved=False),
+            ),
+            models.Index(
+                models.F("resolved_at").desc(),
+                models.F("id").desc(),
+                name="model_alerts_resolved",
+                condition=Q(is_resolved=True),
+            ),
+            models.Index(
+                fields=["state"], name="model_alerts_of_state", condition=Q(is_resolved=False)
             ),
             models.Index(fields=["condition_key"], name="model_alerts_condition"),
             models.Index(
@@ -164,6 +255,15 @@ class Alert(AlertFields):
                 name="model_alerts_series",
                 condition=Q(is_resolved=False),
             ),
+        ]
+        triggers: ClassVar = [
+            pgtrigger.Trigger(
+                name="model_alerts_revise",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.AnyChange(*LIFE),
+                func="NEW.revision = OLD.revision + 1; RETURN NEW;",
+            )
         ]
 
     def __str__(self) -> str:

@@ -52,6 +52,7 @@ class Policy(models.Model):
     clear_value = models.FloatField(null=True, blank=True)
     limit_hits = models.PositiveIntegerField(null=True, blank=True)
     limit_windows = models.PositiveIntegerField(null=True, blank=True)
+    limit_clear_windows = models.PositiveIntegerField(null=True, blank=True)
     q = models.FloatField("false discovery rate", null=True, blank=True)
     min_evaluations = models.PositiveIntegerField(null=True, blank=True)
     label_delay_seconds = models.PositiveIntegerField(null=True, blank=True)
@@ -105,6 +106,11 @@ class Policy(models.Model):
             ),
             _check("limit_hits", "lies between 1 and 100", Q(limit_hits__range=(1, 100))),
             _check("limit_windows", "lies between 1 and 100", Q(limit_windows__range=(1, 100))),
+            _check(
+                "limit_clear_windows",
+                "lies between 1 and 100",
+                Q(limit_clear_windows__range=(1, 100)),
+            ),
             _check("q", "is above 0 and at most 0.2", Q(q__gt=0, q__lte=0.2)),
             _check(
                 "min_evaluations", "lies between 15 and 400", Q(min_evaluations__range=(15, 400))

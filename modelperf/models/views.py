@@ -91,6 +91,10 @@ class UnresolvedAlert(AlertFields):
     machine_id = models.UUIDField(null=True)
     machine_name = models.CharField(max_length=200, null=True)  # noqa: DJ001
     machine_type = models.CharField(max_length=100, null=True)  # noqa: DJ001
+    assignee_id = models.IntegerField(null=True)
+    assignee = models.CharField(max_length=150, null=True)  # noqa: DJ001
+    team_id = models.IntegerField(null=True)
+    team = models.CharField(max_length=150, null=True)  # noqa: DJ001
     age_hours = models.FloatField()
 
     objects: ClassVar[models.Manager[UnresolvedAlert]] = UnresolvedAlertQuerySet.as_manager()

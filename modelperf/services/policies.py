@@ -65,6 +65,7 @@ class PolicyValues:
     clear_value: float | None = None
     limit_hits: int = 2
     limit_windows: int = 3
+    limit_clear_windows: int = 5
     q: float = 0.05
     min_evaluations: int = 30
     label_delay_seconds: int = 0
