@@ -3,10 +3,12 @@
 #   make run HOST=0.0.0.0 MODELPERF_ALLOWED_HOSTS=name   for other machines too
 #   make run MODELPERF_DATA_DIR=/srv/x  another place for the data than var/
 #   make test PYTHON=python3.12         another Python; ARGS="-k drift" goes to pytest
+#   make test WORKERS=0                 in one process, as a debugger wants it
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= auto
 
 # Checks need settings but no real key, and a database of their own that `make clean` removes.
 CHECK_ENV = env -u DATABASE_URL MODELPERF_DEMO=1 MODELPERF_DATA_DIR=$(VENV)/check \
@@ -21,8 +23,8 @@ help:  ## list these targets
 run: runtime  ## serve the demo, or the data that is there, on http://127.0.0.1:8000
 	@exec $(VENV)/bin/python -m config.run $(ARGS)
 
-test: development  ## run every test against a throw-away database
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test: development  ## run every test against throw-away databases, on every core
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup $(ARGS)
 
 check: development  ## lint, format, types, imports, migrations, API document, settings
 	$(VENV)/bin/python -m ruff check

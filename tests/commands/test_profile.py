@@ -25,7 +25,8 @@ from modelperf.services.profiles_columns import DataError
 from modelperf.stats.profiles import Reference, profile_of, reference_of
 from tests import factories
 
-pytestmark = pytest.mark.django_db
+# One process for them all: the cluster is started once.
+pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("cluster")]
 ROOT = Path(__file__).resolve().parents[2]
 DAY = ("--window-start", "2026-03-01T00:00:00Z", "--window-end", "2026-03-02T00:00:00Z")
 
@@ -125,7 +126,7 @@ def test_csv_and_parquet_and_several_files_give_the_same_bytes(
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
     ) as started:
         yield started.scheduler_address
 

@@ -37,7 +37,8 @@ from modelperf.models import (
 from modelperf.services import ab_tests, drift
 from modelperf.services.policies import policy_of
 
-pytestmark = pytest.mark.django_db
+# One process for them all: the demo is loaded once.
+pytestmark = [pytest.mark.django_db, pytest.mark.xdist_group("demo_load")]
 
 SIMULATED = [meter.key for meter in METERS if meter.is_simulated]
 
