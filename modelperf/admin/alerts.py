@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import uuid
 from functools import partial
 from typing import Any, ClassVar
-from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import helpers
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from modelperf.admin.base import ReadOnlyAdmin, WordsFilter, actor, component
+from modelperf.admin.alerts_page import AlertPage, page_of
+from modelperf.admin.base import WordsFilter, actor, component
 from modelperf.models import Alert
 from modelperf.models.alerts import severity_rank
 from modelperf.services import alerts
-from modelperf.templatetags.presentation import ago, moment, number, span, whole, words
+from modelperf.templatetags.presentation import ago, number, span, whole, words
 
 COUNTED = frozenset({"change_point", "collapse", "limit"})  # rules whose evaluations are counted
 
@@ -90,7 +87,7 @@ class ResolutionForm(forms.Form):
 
 
 @admin.register(Alert)
-class AlertAdmin(ReadOnlyAdmin):
+class AlertAdmin(AlertPage):
     """The list of conditions. Fields are read-only; a row changes by actions alone."""
 
     list_display = (
@@ -116,48 +113,6 @@ class AlertAdmin(ReadOnlyAdmin):
     list_select_related = ("machine",)
     ordering = (severity_rank(), "-alert_timestamp", "-id")
     actions = ("acknowledge", "resolve", "reopen")
-    fieldsets = (
-        (None, {"fields": ("badge", "alert_message", "where", "model_type", "model_version")}),
-        ("Numbers", {"fields": ("now", "before", "limit", "since", "alert_details")}),
-        (
-            "Life",
-            {
-                "fields": (
-                    "life",
-                    "opened",
-                    "acknowledged",
-                    "resolved_at",
-                    "resolved_by",
-                    "resolution_action",
-                    "resolution_notes",
-                    "condition_key",
-                )
-            },
-        ),
-    )
-
-    def render_change_form(
-        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> HttpResponse:
-        """Offer the list's verbs on the page of one alert too, and the way to its series."""
-        alert: Alert = context["original"]
-        may_change = self.has_change_permission(request)
-        more = {
-            "verbs": _verbs(alert) if may_change else [],
-            "series_page": _series_page(alert),
-            "members": alert.members.in_order().select_related("machine", "model"),
-        }
-        return super().render_change_form(request, context | more, *args, **kwargs)
-
-    def response_action(
-        self, request: HttpRequest, queryset: QuerySet[Alert], *args: Any, **kwargs: Any
-    ) -> HttpResponse | None:
-        """Return to the page of the one alert where the verb was chosen there."""
-        response = super().response_action(request, queryset, *args, **kwargs)
-        page = _page(request)
-        if page and isinstance(response, HttpResponseRedirect):
-            return redirect("admin:modelperf_alert_change", page)
-        return response
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
         """Leave out what the list does not show."""
@@ -189,18 +144,6 @@ class AlertAdmin(ReadOnlyAdmin):
         """Return the machine, or the fleet."""
         return alert.machine.name if alert.machine else "Fleet"
 
-    @admin.display(description="now")
-    def now(self, alert: Alert) -> str:
-        """Return the level now; of data drift the distance from the reference."""
-        is_distance = alert.alert_type == Alert.Type.DATA_DRIFT
-        text = number(alert.current_metric_value)
-        return f"KS {text}" if is_distance else text
-
-    @admin.display(description="before")
-    def before(self, alert: Alert) -> str:
-        """Return the level before."""
-        return number(alert.baseline_metric_value)
-
     @admin.display(description="limit")
     def limit(self, alert: Alert) -> str:
         """Return the limit and what it is one of: the metric, Z, a distance, a time."""
@@ -223,16 +166,6 @@ class AlertAdmin(ReadOnlyAdmin):
     def age(self, alert: Alert) -> str:
         """Return how long ago it was opened."""
         return ago(alert.alert_timestamp)
-
-    @admin.display(description="opened")
-    def opened(self, alert: Alert) -> str:
-        """Return when it was opened."""
-        return f"{moment(alert.alert_timestamp)}, {ago(alert.alert_timestamp)}"
-
-    @admin.display(description="acknowledged by")
-    def acknowledged(self, alert: Alert) -> str:
-        """Return who took note of it."""
-        return str(alert.metadata.get("acknowledged_by", "nobody yet"))
 
     @admin.display(description="state")
     def life(self, alert: Alert) -> str:
@@ -281,31 +214,8 @@ class AlertAdmin(ReadOnlyAdmin):
             "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
             "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
             "select_across": request.POST.get("select_across", "0"),
-            "page": _page(request),
+            "page": page_of(request),
         }
-
-
-def _verbs(alert: Alert) -> list[tuple[str, str]]:
-    """Return what can be done about an alert in its state, as actions of the list and labels."""
-    if alert.is_resolved:
-        return [("reopen", "Reopen")]
-    take = [("acknowledge", "Acknowledge")] if alert.state != Alert.State.ACKNOWLEDGED else []
-    return [*take, ("resolve", "Resolve…")]
-
-
-def _series_page(alert: Alert) -> str:
-    if alert.machine_id is None:
-        return ""
-    series = {"machine": alert.machine_id, "type": alert.model_type}
-    return f"{reverse('model-performance')}?{urlencode(series)}"
-
-
-def _page(request: HttpRequest) -> uuid.UUID | None:
-    """Return the alert on whose page a verb was chosen."""
-    try:
-        return uuid.UUID(request.POST["page"])
-    except (KeyError, ValueError):
-        return None
 
 
 def _acknowledge(alert: Alert, *, by: str) -> None:
