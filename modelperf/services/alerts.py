@@ -1,82 +1,119 @@
-"""The life of alerts: raised and cleared by verdicts, acknowledged and resolved by people."""
+"""The life of alerts in people's hands: each verb on one alert, told who was first if too late."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
-from django.db import transaction
-from django.utils import timezone
+from django.contrib.auth.models import Group, User
 
-from modelperf.models import Alert
-from modelperf.services.errors import ConflictError, InvalidError
+from modelperf.models import Alert, AlertComment
+from modelperf.services import alerts_bulk
+from modelperf.services.alerts_verbs import (
+    COMMENT_LENGTH,
+    KEEP,
+    RESOLUTIONS,
+    Acknowledge,
+    Assign,
+    Keep,
+    Reopen,
+    Resolve,
+    Snooze,
+    Verb,
+    check_text,
+)
+from modelperf.services.errors import ConflictError, InvalidError, NotFoundError
+
+__all__ = [
+    "KEEP",
+    "RESOLUTIONS",
+    "SYSTEM",
+    "acknowledge",
+    "assign",
+    "comment",
+    "reopen",
+    "resolve",
+    "snooze",
+]
 
 SYSTEM: Final = "system"
-RESOLUTIONS: Final = ("fixed", "false_alarm", "accepted", "retrained_model", "recovered", "other")
 
 
-def acknowledge(*, alert: Alert, by: str) -> Alert:
-    """Take note of an open alert, so that others see that somebody has."""
-    return _swap(
-        alert,
-        [Alert.State.OPEN, Alert.State.SNOOZED],
-        state=Alert.State.ACKNOWLEDGED,
-        metadata={**alert.metadata, "acknowledged_by": by, "acknowledged_at": _stamp()},
-    )
+def acknowledge(*, alert: Alert, by: str, revision: int | None = None) -> Alert:
+    """Take note of an open or snoozed alert, so that others see that somebody has."""
+    return _do(alert, Acknowledge(), by, revision)
 
 
-def resolve(*, alert: Alert, by: str, action: str, notes: str = "") -> Alert:
+def resolve(
+    *, alert: Alert, by: str, action: str, notes: str = "", revision: int | None = None
+) -> Alert:
     """Close an alert for good, with what was done about it."""
-    if action not in RESOLUTIONS:
-        raise InvalidError.field("action", f"action is one of {', '.join(RESOLUTIONS)}.")
-    return _swap(
-        alert,
-        [Alert.State.OPEN, Alert.State.ACKNOWLEDGED, Alert.State.SNOOZED],
-        state=Alert.State.RESOLVED,
-        is_resolved=True,
-        resolved_at=timezone.now(),
-        resolved_by=by,
-        resolution_action=action,
-        resolution_notes=notes,
+    return _do(alert, Resolve(action=action, notes=notes), by, revision)
+
+
+def snooze(
+    *,
+    alert: Alert,
+    by: str,
+    until: datetime | None = None,
+    count: int | None = None,
+    worse: bool = False,
+    revision: int | None = None,
+) -> Alert:
+    """Put an alert off until a time, so many more occurrences, or until worse: what is first.
+
+    One that is snoozed already is from now on as this says.
+    """
+    return _do(alert, Snooze(until=until, count=count, worse=worse), by, revision)
+
+
+def assign(
+    *,
+    alert: Alert,
+    by: str,
+    assignee: User | Keep | None = KEEP,
+    team: Group | Keep | None = KEEP,
+    revision: int | None = None,
+) -> Alert:
+    """Give an unresolved alert to a person, a team, or both; None means nobody.
+
+    To give it to who has it already changes nothing and is no step.
+    """
+    return _do(alert, Assign(assignee=assignee, team=team), by, revision)
+
+
+def reopen(*, alert: Alert, by: str, revision: int | None = None) -> Alert:
+    """Open a resolved alert again; refused where its condition has another unresolved one."""
+    return _do(alert, Reopen(), by, revision)
+
+
+def comment(*, alert: Alert, by: str, text: str) -> AlertComment:
+    """Say something about an alert, in whatever state it is."""
+    said = text.strip()
+    if not said:
+        raise InvalidError.field("text", "Send a text: a comment says something.")
+    check_text("text", said, COMMENT_LENGTH)
+    return AlertComment.objects.create(alert=alert, text=said, created_by=by)
+
+
+def _do(alert: Alert, verb: Verb, by: str, revision: int | None) -> Alert:
+    changed, refused = alerts_bulk.carry_out(
+        alert_ids=[alert.pk], verb=verb, by=by, revision=revision
     )
-
-
-@transaction.atomic
-def reopen(*, alert: Alert, by: str) -> Alert:
-    """Open a resolved alert again; refused where its condition already has another open one."""
-    open_twin = Alert.objects.unresolved().filter(condition_key=alert.condition_key)
-    if open_twin.exclude(pk=alert.pk).exists():
-        raise ConflictError("Another alert of this condition is open already.")
-    return _swap(
-        alert,
-        [Alert.State.RESOLVED],
-        **_UNRESOLVED,
-        metadata={**alert.metadata, "reopened_by": by, "reopened_at": _stamp()},
-    )
-
-
-_UNRESOLVED: Final[dict[str, Any]] = {
-    "state": Alert.State.OPEN,
-    "is_resolved": False,
-    "resolved_at": None,
-    "resolved_by": None,
-    "resolution_action": "",
-    "resolution_notes": "",
-}
-
-
-def _swap(alert: Alert, states: list[Alert.State], **changes: Any) -> Alert:
-    """Change an alert that is still in one of the given states, else tell who was first."""
-    changed = Alert.objects.filter(pk=alert.pk, state__in=states).update(**changes)
-    alert.refresh_from_db()
+    for found, sentence in refused:
+        raise ConflictError(sentence, **_state(found))
     if not changed:
-        raise ConflictError(
-            f"The alert is {alert.state}"
-            + (f" by {alert.resolved_by}." if alert.resolved_by else "."),
-            state=alert.state,
-            resolved_by=alert.resolved_by,
-        )
+        raise NotFoundError("Alert not found")
+    alert.refresh_from_db()
     return alert
 
 
-def _stamp() -> str:
-    return timezone.now().isoformat()
+def _state(alert: Alert) -> dict[str, Any]:
+    """Return how an alert stands, for whoever knew it otherwise."""
+    return {
+        "state": alert.state,
+        "revision": alert.revision,
+        "resolved_by": alert.resolved_by,
+        "resolved_at": alert.resolved_at,
+        "assignee": alert.assignee.username if alert.assignee else None,
+    }
