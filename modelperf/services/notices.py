@@ -42,9 +42,10 @@ _TELL: Final = """
         'baseline', a.baseline_metric_value, 'threshold', a.threshold_value,
         'peak', a.peak_metric_value, 'count', a.occurrences,
         'opened_at', a.alert_timestamp, 'seen_through', a.seen_through,
-        'changed_at', a.alert_details ->> 'changed_at', 'n_members', (
+        'changed_at', a.alert_details ->> 'changed_at',
+        'n_members', CASE WHEN a.machine_id IS NULL THEN (
             SELECT count(*) FROM model_alert_members b WHERE b.alert_id = a.id AND b.left_at IS NULL
-        ),
+        ) END,
         'resolved_by', a.resolved_by, 'resolved_at', a.resolved_at,
         'resolution_action', nullif(a.resolution_action, ''),
         'resolution_notes', nullif(a.resolution_notes, '')
