@@ -46,8 +46,9 @@ class Step(msgspec.Struct, frozen=True):
 def recorded(*, by: str, verb: str, note: str = "") -> Iterator[None]:
     """Run a transaction whose steps are somebody's: the history names the actor, verb and note."""
     is_nested = connection.in_atomic_block
-    with pghistory.context(actor=by, verb=verb, note=note), transaction.atomic():
-        yield
+    with transaction.atomic():
+        with pghistory.context(actor=by, verb=verb, note=note):
+            yield
         if is_nested:
             # The surrounding transaction would go on in this actor's name.
             execute(_FORGET)
