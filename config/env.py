@@ -6,6 +6,7 @@ missing or malformed stops the process with a sentence that says what to set.
 
 import json
 import re
+from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 _env = environ.Env()
 _ORIGIN: Final = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?")
+_MAIL_ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]*[A-Za-z0-9]")
 
 
 def flag(name: str, *, default: bool) -> bool:
@@ -134,6 +136,44 @@ def address(name: str) -> str:
     if url and not _ORIGIN.fullmatch(url):
         raise ImproperlyConfigured(f"{name} must be such as https://modelperf.example.org.")
     return url
+
+
+def mail_server(name: str) -> dict[str, Any]:
+    """Return how a mail server is reached; empty where none is set. The errors show no value."""
+    url: str = _env.str(name, default="").strip()
+    if not url:
+        return {}
+    wanted = f"{name} must be such as smtp+tls://user:password@mail.example.org:587"
+    if url.partition("://")[0] not in {"smtp", "smtp+tls", "smtp+ssl"}:
+        raise ImproperlyConfigured(f"{wanted}, or begin with smtp+ssl:// or smtp://.")
+    try:
+        found: dict[str, Any] = environ.Env.email_url_config(url)
+    except ValueError:
+        raise ImproperlyConfigured(f"{wanted}; it cannot be read.") from None
+    if not found["EMAIL_HOST"]:
+        raise ImproperlyConfigured(f"{wanted}; it names no host.")
+    is_ssl = bool(found.get("EMAIL_USE_SSL"))
+    return {
+        "host": found["EMAIL_HOST"],
+        "port": found["EMAIL_PORT"]
+        or (465 if is_ssl else 587 if found.get("EMAIL_USE_TLS") else 25),
+        "username": found["EMAIL_HOST_USER"] or "",
+        "password": found["EMAIL_HOST_PASSWORD"] or "",
+        "use_tls": bool(found.get("EMAIL_USE_TLS")),
+        "use_ssl": is_ssl,
+    }
+
+
+def mailbox(name: str) -> str:
+    """Return an e-mail address, with a name or without; empty where none is set."""
+    raw: str = _env.str(name, default="").strip()
+    address = parseaddr(raw)[1]
+    is_one = bool(_MAIL_ADDRESS.fullmatch(address)) and raw.isprintable()
+    if raw and not is_one:
+        raise ImproperlyConfigured(
+            f"{name} must be such as modelperf@example.org, or Models <modelperf@example.org>."
+        )
+    return raw
 
 
 def database_url(name: str) -> str:

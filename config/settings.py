@@ -179,6 +179,11 @@ OUTGOING_TIMEOUT_SECONDS = env.integer("MODELPERF_OUTGOING_TIMEOUT_SECONDS", def
 WEBHOOK_SECRET = env.secret("MODELPERF_WEBHOOK_SECRET")
 WEBHOOK_TOKENS = env.tokens("MODELPERF_WEBHOOK_TOKENS")
 
+# --- mail -----------------------------------------------------------------------------------
+# The server that letters of notifications are handed to, and whom they come from.
+EMAIL_SERVER = env.mail_server("MODELPERF_EMAIL_URL")
+EMAIL_FROM = env.mailbox("MODELPERF_EMAIL_FROM")
+
 # --- jobs -----------------------------------------------------------------------------------
 # Cron expressions, of which a sixth field is seconds; an empty one switches its job off.
 CHECK_SCHEDULE = env.schedule("MODELPERF_CHECK_SCHEDULE", default="*/15 * * * *")

@@ -1,5 +1,6 @@
-"""By which ways people and programs are told of alerts."""
+"""By which ways people and programs are told of alerts. Importing it makes its kinds known."""
 
+from modelperf.notifications import alertmanager, email, slack, webhook
 from modelperf.notifications.base import (
     DeliveryError,
     Envelope,
@@ -19,7 +20,11 @@ __all__ = [
     "Kind",
     "Says",
     "SettingsError",
+    "alertmanager",
+    "email",
     "find",
     "kinds",
     "masked",
+    "slack",
+    "webhook",
 ]

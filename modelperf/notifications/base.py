@@ -1,4 +1,4 @@
-"""What a channel is given to send, how it may fail, and the kinds of channels there are, by name."""
+"""What a channel is given to send, how it may fail, and the kinds of channels that exist."""
 
 from __future__ import annotations
 

@@ -15,8 +15,6 @@ receiver computes the same, compares in constant time, and refuses a `t` more th
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 import uuid
 from datetime import datetime
@@ -25,10 +23,10 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-from django.conf import settings
 from msgspec import Struct
 
 from modelperf.outgoing import Answer, Limits, RefusedError, UnreachableError, parts_of, send
+from modelperf.outgoing.signatures import HEADER, authorization, origins, secret, signature
 from modelperf.trainers.base import (
     Callback,
     HandedOver,
@@ -43,10 +41,10 @@ from modelperf.trainers.base import (
 )
 from modelperf.trainers.passing import is_passing
 
-_LABEL: Final = b"modelperf.webhook"
+__all__ = ["Payload", "Webhook", "secret"]
+
 _MOST_OF_AN_ANSWER: Final = 64 * 1024
 _MOST_OF_A_LOG: Final = 2_000
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Payload(Struct, frozen=True, kw_only=True):
@@ -109,25 +107,25 @@ class Webhook(Trainer, frozen=True, forbid_unknown_fields=True, kw_only=True):
             raise NoLongerWantedError("The run is no longer wanted: nobody was asked.")
         place = parts_of(self.url, "The webhook's url")
         _refuse_callback_out_of_reach(request.callback, place)
-        authorization = _authorization(place)
+        token = authorization(place)
         watch.progress(None, f"Asks {place.netloc}.")
-        answer = self._asked(request, request.callback, authorization)
+        answer = self._asked(request, request.callback, token)
         if 200 <= answer.status < 300:
             watch.progress(None, f"{place.netloc} took it over.")
             return HandedOver(timeout_seconds=self.timeout_seconds)
-        log = _log(answer, (request.callback.token, authorization))
+        log = _log(answer, (request.callback.token, token))
         raise _failure(answer.status, f"{place.netloc} answered {answer.status}", place, log)
 
-    def _asked(self, request: TrainingRequest, callback: Callback, authorization: str) -> Answer:
+    def _asked(self, request: TrainingRequest, callback: Callback, token: str) -> Answer:
         body = self._body(request, callback)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "modelperf",
             "Idempotency-Key": str(request.run_id),
-            "X-Modelperf-Signature": signature(body, at=int(time.time())),
+            HEADER: signature(body, at=int(time.time())),
         }
-        if authorization:
-            headers["Authorization"] = authorization
+        if token:
+            headers["Authorization"] = token
         limits = Limits.of_settings(max_bytes=_MOST_OF_AN_ANSWER)
         try:
             return send("POST", self.url, limits=limits, headers=headers, content=body)
@@ -187,36 +185,6 @@ def _told(version: PreviousVersion) -> dict[str, Any]:
     }
 
 
-def secret() -> str:
-    """Return what requests are signed with: MODELPERF_WEBHOOK_SECRET, else one derived."""
-    if settings.WEBHOOK_SECRET:
-        return str(settings.WEBHOOK_SECRET)
-    return hmac.new(settings.SECRET_KEY.encode(), _LABEL, hashlib.sha256).hexdigest()
-
-
-def signature(body: bytes, *, at: int) -> str:
-    """Return the header that says a body is ours, and when it was signed."""
-    signed = hmac.new(secret().encode(), b"%d." % at + body, hashlib.sha256)
-    return f"t={at},v1={signed.hexdigest()}"
-
-
-def _authorization(place: SplitResult) -> str:
-    """Return what an origin is told besides; a token goes nowhere but to its own origin."""
-    return next(
-        (settings.WEBHOOK_TOKENS[one] for one in _origins(place) if one in settings.WEBHOOK_TOKENS),
-        "",
-    )
-
-
-def _origins(place: SplitResult) -> list[str]:
-    """Return the names of an origin: with its port, and without where it is the scheme's own."""
-    host = place.hostname or ""
-    name = f"{place.scheme}://[{host}]" if ":" in host else f"{place.scheme}://{host}"
-    own = _PORTS[place.scheme]
-    port = place.port or own
-    return [f"{name}:{port}", name] if port == own else [f"{name}:{port}"]
-
-
 def _failure(status: int, said: str, place: SplitResult, log: str) -> TrainingError:
     if is_passing(status):
         return UnavailableError(f"{said}.", log=log)
@@ -224,8 +192,8 @@ def _failure(status: int, said: str, place: SplitResult, log: str) -> TrainingEr
         return TrainingError(
             f"{said}, and redirects are not followed. Set the url that it leads to.", log=log
         )
-    if status in {401, 403} and not _authorization(place):
-        hint = f" MODELPERF_WEBHOOK_TOKENS holds nothing for {_origins(place)[-1]}."
+    if status in {401, 403} and not authorization(place):
+        hint = f" MODELPERF_WEBHOOK_TOKENS holds nothing for {origins(place)[-1]}."
         return TrainingError(f"{said}.{hint}", log=log)
     return TrainingError(f"{said}.", log=log)
 

@@ -216,9 +216,9 @@ def test_a_token_goes_to_its_own_origin_only(site: Site, settings: Settings) -> 
 def test_an_origin_may_leave_out_the_port_of_its_scheme(
     settings: Settings, url: str, origins: list[str]
 ) -> None:
-    from modelperf.outgoing import parts_of
+    from modelperf.outgoing import parts_of, signatures
 
-    assert webhook._origins(parts_of(url)) == origins
+    assert signatures.origins(parts_of(url)) == origins
 
 
 # --- what answers do ------------------------------------------------------------------------
