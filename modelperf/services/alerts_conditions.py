@@ -44,11 +44,17 @@ class OpenAlert(msgspec.Struct, frozen=True):
     details: dict[str, Any]
     opened_at: datetime
     model_version: int | None = None
+    seen_through: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the alert of one condition has to say now."""
+    """What the alert of one condition has to say now.
+
+    `peak` is the worst value of the metric since the change, None where that means nothing;
+    `seen_through` the end of the newest evaluation that was looked at, None where none are the
+    point. Neither depends on the order in which evaluations arrive.
+    """
 
     condition_key: str
     alert_type: str
@@ -59,6 +65,8 @@ class Wanted:
     threshold: float | None
     baseline: float | None
     details: dict[str, Any]
+    peak: float | None = None
+    seen_through: datetime | None = None
 
 
 def condition_key(subject: Subject, alert_type: str, metric: str) -> str:
@@ -76,7 +84,7 @@ def common_key(key: str) -> str:
 
 
 def wanted_alerts(
-    subject: Subject, verdict: dict[str, Any], *, cut_off: float
+    subject: Subject, verdict: dict[str, Any], *, cut_off: float, seen_through: datetime | None
 ) -> dict[str, Wanted]:
     """Return the alerts that a verdict asks for, by condition key.
 
@@ -84,7 +92,7 @@ def wanted_alerts(
     collapse and a crossed limit alert at once.
     """
     conditions = [
-        _wanted(subject, verdict, condition)
+        _wanted(subject, verdict, condition, seen_through)
         for condition in verdict["conditions"]
         if condition["rule"] != "change_point" or _confirmed(condition, cut_off)
     ]
@@ -97,7 +105,12 @@ def _confirmed(condition: dict[str, Any], cut_off: float) -> bool:
     return confirmed_p is not None and confirmed_p <= cut_off
 
 
-def _wanted(subject: Subject, verdict: dict[str, Any], condition: dict[str, Any]) -> Wanted:
+def _wanted(
+    subject: Subject,
+    verdict: dict[str, Any],
+    condition: dict[str, Any],
+    seen_through: datetime | None,
+) -> Wanted:
     alert_type = (
         Alert.Type.DRIFT_DETECTED
         if condition["rule"] == "change_point"
@@ -113,6 +126,8 @@ def _wanted(subject: Subject, verdict: dict[str, Any], condition: dict[str, Any]
         threshold=condition["threshold"],
         baseline=condition["baseline"],
         details={**condition, "metric": verdict["metric"]},
+        peak=condition["worst"],
+        seen_through=seen_through,
     )
 
 
@@ -141,7 +156,12 @@ def _message(subject: Subject, metric: str, condition: dict[str, Any]) -> str:
 
 
 def own_part(
-    subject: Subject, metric: str, condition: dict[str, Any], *, changed_at: datetime
+    subject: Subject,
+    metric: str,
+    condition: dict[str, Any],
+    *,
+    changed_at: datetime,
+    seen_through: datetime,
 ) -> Wanted:
     """Return the alert of a machine that is worse than what it shares with the others explains."""
     alert_type = Alert.Type.DRIFT_DETECTED.value
@@ -163,6 +183,8 @@ def own_part(
             "metric": metric,
             "changed_at": _moment(changed_at),
         },
+        peak=condition["worst"],
+        seen_through=seen_through,
     )
 
 
@@ -181,6 +203,7 @@ def outlier_window(subject: Subject, verdict: dict[str, Any], *, newest_end: dat
         threshold=None,
         baseline=verdict["baseline"],
         details={"rule": "outlier", "metric": metric, "changed_at": _moment(newest_end)},
+        seen_through=newest_end,
     )
 
 
@@ -231,6 +254,8 @@ def drifted_features(subject: Subject, features: Sequence[dict[str, Any]]) -> Wa
                 {name: feature[name] for name in _FEATURE_DETAILS} for feature in features
             ],
         },
+        peak=worst["ks_distance"],
+        seen_through=max(feature["window_end"] for feature in features),
     )
 
 

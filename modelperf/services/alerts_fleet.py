@@ -113,7 +113,7 @@ def read() -> dict[Group, FleetAlert]:
     found = execute(
         """
         SELECT a.id, a.condition_key, a.alert_type, a.severity, a.occurrences, a.alert_details,
-            a.alert_timestamp,
+            a.alert_timestamp, a.seen_through,
             a.is_resolved, count(m.id),
             jsonb_agg(
                 jsonb_build_array(m.condition_key, m.machine_id, m.model_id, m.details))
@@ -130,7 +130,7 @@ def read() -> dict[Group, FleetAlert]:
 
 
 def _fleet_alert(row: tuple[Any, ...]) -> FleetAlert:
-    alert_id, key, kind, severity, occurrences, details, opened_at, *rest = row
+    alert_id, key, kind, severity, occurrences, details, opened_at, through, *rest = row
     is_resolved, n_joined, members = rest
     alert = OpenAlert(
         id=alert_id,
@@ -141,6 +141,7 @@ def _fleet_alert(row: tuple[Any, ...]) -> FleetAlert:
         occurrences=occurrences,
         details=msgspec.json.decode(details),
         opened_at=opened_at,
+        seen_through=through,
     )
     return FleetAlert(alert, is_resolved, n_joined, _members(members))
 

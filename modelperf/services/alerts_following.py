@@ -32,9 +32,9 @@ _TOUCHING: Final = frozenset({"opened", "cleared", "in_fleet_alert"})
 class Followed:
     """A series whose alerts follow: the verdict on its active version, and what else was seen.
 
-    `window` is how long its evaluations last; `compares` tells that machines were compared, which
-    only checks do. `seen` are alerts of other types that are wanted,
-    `seen_types` the types that were looked for.
+    `seen_through` is the end of the newest evaluation judged, `window` is how long they last;
+    `compares` tells that machines were compared, which only checks do. `seen` are alerts of other
+    types that are wanted, `seen_types` the types that were looked for.
     """
 
     subject: Subject
@@ -42,6 +42,7 @@ class Followed:
     open_alerts: Sequence[OpenAlert]
     policy: PolicyValues
     replayed: bool = False
+    seen_through: datetime | None = None
     window: timedelta = timedelta()
     seen: Mapping[str, Wanted] = field(default_factory=dict)
     seen_types: frozenset[str] = frozenset()
@@ -70,22 +71,32 @@ Place = Subject | Fleet | SeriesPlace
 Span = tuple[datetime, datetime]
 
 
+class Cleared(NamedTuple):
+    """An alert that ends, why, and the end of the newest evaluation that was looked at."""
+
+    alert: OpenAlert
+    action: str
+    seen_through: datetime | None = None
+
+
 @dataclass(slots=True)
 class Changes:
     """What is to become of alerts, by condition key.
 
     `wanted` are all conditions there are now, whether they have earned an alert or not, and
-    `spans` the times between which each may have begun.
+    `spans` the times between which each may have begun. `seen_through` says of each model type how
+    far its series were looked at.
     """
 
     raised: dict[str, tuple[Wanted, Place]] = field(default_factory=dict)
     kept: dict[str, tuple[OpenAlert, Wanted, Place]] = field(default_factory=dict)
-    cleared: dict[str, tuple[OpenAlert, str]] = field(default_factory=dict)
+    cleared: dict[str, Cleared] = field(default_factory=dict)
     wanted: dict[str, tuple[Wanted, Subject]] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
     alert_ids: dict[str, uuid.UUID] = field(default_factory=dict)
     reasons: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    seen_through: dict[str, datetime] = field(default_factory=dict)
 
     def told(self, place: Place, key: str, decision: str, **more: Any) -> None:
         """Note why a condition has an alert or none, for the verdict that is stored."""
@@ -135,6 +146,9 @@ def decide(followed: Iterable[Followed], *, cut_off: Callable[[Followed], float]
     """
     changes = Changes()
     for one in followed:
+        if one.seen_through is not None:
+            seen, kind = changes.seen_through, one.subject.model_type
+            seen[kind] = max(one.seen_through, seen.get(kind, one.seen_through))
         if one.verdict["conditions"] or one.open_alerts or one.seen:
             _decide(one, cut_off, changes)
     return changes
@@ -143,8 +157,8 @@ def decide(followed: Iterable[Followed], *, cut_off: Callable[[Followed], float]
 def _decide(one: Followed, cut_off: Callable[[Followed], float], changes: Changes) -> None:
     unresolved = {alert.condition_key: alert for alert in one.open_alerts}
     limit = cut_off(one) if _has_change_point(one.verdict) else 0.0
-    every = wanted_alerts(one.subject, one.verdict, cut_off=1.0)
-    earned = wanted_alerts(one.subject, one.verdict, cut_off=limit)
+    every = _wanted(one, cut_off=1.0)
+    earned = _wanted(one, cut_off=limit)
     kept = {**one.seen, **(earned if one.replayed else every)}
     changes.spans |= {
         key: _span(one, wanted.details) for key, wanted in {**one.seen, **every}.items()
@@ -160,6 +174,11 @@ def _decide(one: Followed, cut_off: Callable[[Followed], float], changes: Change
     for key in every.keys() - earned.keys() - (unresolved.keys() & kept.keys()):
         changes.told(one.subject, key, "above_cut_off", cut_off=limit)
     _decide_clearing(one, unresolved, kept, changes)
+
+
+def _wanted(one: Followed, *, cut_off: float) -> dict[str, Wanted]:
+    through = one.seen_through
+    return wanted_alerts(one.subject, one.verdict, cut_off=cut_off, seen_through=through)
 
 
 def _span(one: Followed, details: dict[str, Any]) -> Span:
@@ -200,7 +219,7 @@ def _decide_clearing(
         if alert.details.get("rule") == OWN_PART and not one.compares:
             continue
         if key not in kept and is_gone and not _awaits_proof(alert, one.subject):
-            changes.cleared[key] = (alert, _clearing_action(alert, one))
+            changes.cleared[key] = Cleared(alert, _clearing_action(alert, one), one.seen_through)
             changes.told(one.subject, key, "cleared", alert_id=str(alert.id))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from modelperf.models import Alert
 from modelperf.services.alerts_conditions import OpenAlert, Wanted, common_key
 from modelperf.services.alerts_fleet import (
     CommonFall,
@@ -21,7 +22,7 @@ from modelperf.services.alerts_fleet import (
     common_message,
     storm_message,
 )
-from modelperf.services.alerts_following import Changes, Fleet, Span
+from modelperf.services.alerts_following import Changes, Cleared, Fleet, Span
 from modelperf.services.alerts_writing import is_later
 from modelperf.services.metrics_rows import Subject
 
@@ -124,7 +125,8 @@ class Gathering:
             self.changes.raised.pop(key, None)
             if key in self.changes.kept:
                 alert, _, _ = self.changes.kept.pop(key)
-                self.changes.cleared[key] = (alert, "in_fleet_alert")
+                through = self.changes.wanted[key][0].seen_through
+                self.changes.cleared[key] = Cleared(alert, "in_fleet_alert", through)
             self.changes.told(subject, key, "in_fleet_alert", fleet=group.condition_key)
         ids = subject.machine_id, subject.model_id
         self.members.append(Member(group.condition_key, *ids, member_key, details, False))
@@ -143,7 +145,8 @@ class Gathering:
             self._leave(group, alert, key)
         if fall is None and 2 * (len(staying) + len(joining)) <= alert.n_joined:
             # The fleet is well again: whoever is not gets an alert of its own.
-            self.changes.cleared[group.condition_key] = (alert.alert, "recovered")
+            through = self.changes.seen_through.get(group.model_type)
+            self.changes.cleared[group.condition_key] = Cleared(alert.alert, "recovered", through)
             for key in staying:
                 self._leave(group, alert, key)
             return
@@ -226,7 +229,14 @@ class Gathering:
                 "n_members": len(members),
                 "n_machines": n_machines,
             },
+            seen_through=self._seen_through(group),
         )
+
+    def _seen_through(self, group: Group) -> datetime | None:
+        """Return how far the machines were looked at, where their evaluations are the point."""
+        if group.alert_type == Alert.Type.EVALUATION_MISSING:
+            return None
+        return self.changes.seen_through.get(group.model_type)
 
 
 def _most_overlap(span: Span, others: Collection[Span]) -> bool:

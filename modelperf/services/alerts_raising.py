@@ -6,10 +6,13 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
+from django.db import transaction
+
 from modelperf.models import Alert
 from modelperf.services import alerts_writing
 from modelperf.services.alerts_conditions import OpenAlert, Wanted
-from modelperf.services.alerts_following import SYSTEM, Changes, SeriesPlace
+from modelperf.services.alerts_following import Changes, SeriesPlace
+from modelperf.services.alerts_writing import Ended
 
 
 def series_key(machine_id: uuid.UUID, model_type: str, alert_type: str) -> str:
@@ -39,15 +42,13 @@ def _open(alert: Alert) -> OpenAlert:
         occurrences=alert.occurrences,
         details=alert.alert_details,
         opened_at=alert.alert_timestamp,
+        seen_through=alert.seen_through,
     )
 
 
+@transaction.atomic
 def end_alert(condition_key: str, *, action: str, now: datetime) -> None:
     """Resolve the alert of a condition that is over, where there is one."""
-    Alert.objects.unresolved().filter(condition_key=condition_key).update(
-        state=Alert.State.RESOLVED,
-        is_resolved=True,
-        resolved_at=now,
-        resolved_by=SYSTEM,
-        resolution_action=action,
-    )
+    found = Alert.objects.unresolved().filter(condition_key=condition_key).order_by()
+    ended = [Ended(id=pk, action=action) for pk in found.values_list("pk", flat=True)]
+    alerts_writing.resolve(ended, now=now)

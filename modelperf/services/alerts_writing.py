@@ -1,20 +1,36 @@
-"""Changes of alerts carried out: raised, kept up to date, and cleared, a statement a kind."""
+"""Changes of alerts carried out: raised, kept up to date, and resolved, a statement a kind.
+
+Whatever the system does to alerts it does here, and what there is to tell of it is written along.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from modelperf.models import Alert, AlertMember
+from modelperf.models import Alert, AlertMember, Notice
 from modelperf.models.keys import uuid7
+from modelperf.services import alerts_waking, notices
 from modelperf.services.alerts_conditions import Wanted, common_key
+from modelperf.services.alerts_fleet import Member, write_members
 from modelperf.services.alerts_following import SYSTEM, Changes, Place
 from modelperf.services.database import execute
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that is over: why, what there is to say of it, and how far evaluations show it."""
+
+    id: uuid.UUID
+    action: str
+    notes: str = ""
+    details: dict[str, Any] = {}
+    seen_through: datetime | None = None
 
 
 def apply(changes: Changes, *, now: datetime) -> None:
@@ -24,18 +40,67 @@ def apply(changes: Changes, *, now: datetime) -> None:
     carry_out(changes, now=now)
 
 
-def carry_out(changes: Changes, *, now: datetime) -> None:
-    """Carry out changes that fleet alerts have been considered in."""
-    _clear(changes, now)
-    reopened = _raise(changes, now) if changes.raised else []
-    kept = [
-        _content(wanted, subject) | {"id": alert.id}
-        for alert, wanted, subject in changes.kept.values()
-        if alert.details != wanted.details
-        or alert.occurrences != wanted.occurrences
-        or alert.model_id != subject.model_id
-    ]
-    _update(reopened + kept)
+def carry_out(changes: Changes, *, now: datetime, members: Sequence[Member] = ()) -> None:
+    """Carry out changes that fleet alerts have been considered in, with who joins and who leaves.
+
+    What is told says how many members there are, so it is written last.
+    """
+    news = _News()
+    _end(
+        [
+            Ended(id=one.alert.id, action=one.action, seen_through=one.seen_through)
+            for one in changes.cleared.values()
+        ],
+        news,
+        now,
+    )
+    reopened = _raise(changes, news, now) if changes.raised else []
+    _update([*reopened, *_kept(changes, news, now)], news)
+    write_members(members, changes.alert_ids, now)
+    news.tell(now)
+
+
+def resolve(ended: Sequence[Ended], *, now: datetime) -> list[uuid.UUID]:
+    """Resolve alerts for good that are not yet, and tell of it; return those that were resolved."""
+    news = _News()
+    found = _end(ended, news, now)
+    news.tell(now)
+    return found
+
+
+@dataclass(slots=True)
+class _News:
+    """What there is to tell of alerts, by what it is."""
+
+    resolved: list[uuid.UUID] = field(default_factory=list)
+    opened: list[uuid.UUID] = field(default_factory=list)
+    reopened: list[uuid.UUID] = field(default_factory=list)
+    snoozed: list[uuid.UUID] = field(default_factory=list)
+    rose: list[uuid.UUID] = field(default_factory=list)
+
+    def tell(self, now: datetime) -> None:
+        """Write the notices; a rise that ends a snooze is told by that alone."""
+        notices.tell(kind=Notice.Kind.RESOLVED, alert_ids=self.resolved, now=now)
+        notices.tell(kind=Notice.Kind.OPENED, alert_ids=self.opened, now=now)
+        notices.tell(kind=Notice.Kind.REOPENED, alert_ids=self.reopened, now=now)
+        if self.snoozed:
+            alerts_waking.wake_seen(alert_ids=self.snoozed, now=now)
+        notices.tell(kind=Notice.Kind.ROSE, alert_ids=self.rose, now=now)
+
+
+def _kept(changes: Changes, news: _News, now: datetime) -> list[dict[str, Any]]:
+    """Return what unresolved alerts say now, where there is new evidence."""
+    kept = []
+    for alert, wanted, place in changes.kept.values():
+        then = alert.details, alert.occurrences, alert.seen_through, alert.model_id
+        if then != (wanted.details, wanted.occurrences, wanted.seen_through, place.model_id):
+            kept.append(_content(wanted, place, now) | {"id": alert.id})
+            if _RANK[wanted.severity] > _RANK[alert.severity]:
+                news.rose.append(alert.id)
+    return kept
+
+
+_RANK: Final = {"normal": 0, "warning": 1, "critical": 2}
 
 
 def _leave_to_fleet_alerts(changes: Changes) -> None:
@@ -68,12 +133,13 @@ def foresee(changes: Changes, *, now: datetime) -> None:
     _raises(changes, now, "would_open")
 
 
-def _raise(changes: Changes, now: datetime) -> list[dict[str, Any]]:
+def _raise(changes: Changes, news: _News, now: datetime) -> list[dict[str, Any]]:
     """Open new alerts; return what those say that were resolved before and open again."""
     created, reopened = _raises(changes, now, "opened")
     # A person may have reopened the condition's alert a moment ago: then it is there.
     if created:
         Alert.objects.bulk_create(created, ignore_conflicts=True)
+        news.opened += [alert.pk for alert in created]
     return reopened
 
 
@@ -91,7 +157,7 @@ def _raises(
             created.append(_new_alert(alert_id, wanted, subject, now))
         elif before.resolved_by == SYSTEM or is_later(wanted.details, before.alert_details):
             alert_id = before.pk
-            reopened.append(_content(wanted, subject) | {"id": alert_id, "opened_at": now})
+            reopened.append(_content(wanted, subject, now) | {"id": alert_id, "opened_at": now})
         else:
             changes.refuse(key, subject, before.pk)
             continue
@@ -114,7 +180,7 @@ def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetim
         machine_id=subject.machine_id,
         model_type=subject.model_type,
         alert_timestamp=now,
-        **_content(wanted, subject),
+        **_content(wanted, subject, now),
     )
 
 
@@ -135,7 +201,7 @@ def _names(details: dict[str, Any]) -> set[str]:
     return {feature["name"] for feature in details.get("features", ())}
 
 
-def _content(wanted: Wanted, subject: Place) -> dict[str, Any]:
+def _content(wanted: Wanted, subject: Place, now: datetime) -> dict[str, Any]:
     return {
         "severity": wanted.severity,
         "alert_message": wanted.message,
@@ -143,16 +209,43 @@ def _content(wanted: Wanted, subject: Place) -> dict[str, Any]:
         "current_metric_value": wanted.current,
         "threshold_value": wanted.threshold,
         "baseline_metric_value": wanted.baseline,
+        "peak_metric_value": wanted.peak,
+        "last_seen_at": now,
+        "seen_through": wanted.seen_through,
         "alert_details": wanted.details,
         "model_id": subject.model_id,
         "model_version": subject.model_version,
     }
 
 
-def _update(contents: list[dict[str, Any]]) -> None:
+class _Written(NamedTuple):
+    """An alert that was written, and the kind of what was told of it last."""
+
+    id: uuid.UUID
+    state: str
+    last_told: str | None
+
+
+# A beginning that was not told, since an old window brought it back, is told with a new window.
+_LAST_TOLD: Final = """
+    (SELECT n.kind FROM notices n WHERE n.alert_id = a.id
+    ORDER BY n.occurred_at DESC, n.id DESC LIMIT 1)
+"""
+
+
+def _update(contents: list[dict[str, Any]], news: _News) -> None:
     """Write what alerts say now; those with `opened_at` are open again since then."""
-    if contents:
-        execute(_UPDATE, [msgspec.json.encode(contents).decode()])
+    if not contents:
+        return
+    found = execute(_UPDATE, [msgspec.json.encode(contents).decode()])
+    written = [_Written(*row) for row in found]
+    there = {one.id for one in written}
+    news.rose = [pk for pk in news.rose if pk in there]
+    opened = {content["id"] for content in contents if "opened_at" in content}
+    news.reopened += [
+        one.id for one in written if one.id in opened or one.last_told == Notice.Kind.RESOLVED
+    ]
+    news.snoozed += [one.id for one in written if one.state == Alert.State.SNOOZED]
 
 
 _CONTENT: Final = {
@@ -162,12 +255,18 @@ _CONTENT: Final = {
     "current_metric_value": "float8",
     "threshold_value": "float8",
     "baseline_metric_value": "float8",
+    "peak_metric_value": "float8",
+    "last_seen_at": "timestamptz",
+    "seen_through": "timestamptz",
     "alert_details": "jsonb",
     "model_id": "uuid",
     "model_version": "int4",
 }
+# Whoever had it has it still; what somebody took note of was the time before.
 _WHEN_OPENED: Final = {
     "state": "'open'",
+    "acknowledged_at": "NULL",
+    "acknowledged_by": "''",
     "resolved_at": "NULL",
     "resolved_by": "NULL",
     "resolution_action": "''",
@@ -186,22 +285,30 @@ _UPDATE: Final = f"""
     FROM jsonb_to_recordset(%s::jsonb) AS w (id uuid, opened_at timestamptz,
         {", ".join(f"{name} {kind}" for name, kind in _CONTENT.items())})
     WHERE a.id = w.id AND a.is_resolved = (w.opened_at IS NOT NULL)
+    RETURNING a.id, a.state, {_LAST_TOLD}
 """
 
 
-def _clear(changes: Changes, now: datetime) -> None:
-    if changes.cleared:
-        execute(
-            """
-            UPDATE model_alerts AS a SET state = 'resolved', is_resolved = true,
-                resolved_at = %b, resolved_by = %b, resolution_action = w.action
-            FROM unnest(%b::uuid[], %b::text[]) AS w (id, action)
-            WHERE a.id = w.id AND NOT a.is_resolved
-            """,
-            [
-                now,
-                SYSTEM,
-                [alert.id for alert, _ in changes.cleared.values()],
-                [action for _, action in changes.cleared.values()],
-            ],
-        )
+def _end(ended: Sequence[Ended], news: _News, now: datetime) -> list[uuid.UUID]:
+    """Resolve alerts that are not yet; the end of what nobody was told of is not told either."""
+    if not ended:
+        return []
+    found = execute(_RESOLVE, [now, SYSTEM, msgspec.json.encode(ended).decode()])
+    written = [_Written(*row) for row in found]
+    news.resolved += [one.id for one in written if one.last_told != Notice.Kind.RESOLVED]
+    return [one.id for one in written]
+
+
+# People have been told of all windows up to the one that ended it.
+_RESOLVE: Final = f"""
+    UPDATE model_alerts AS a SET state = 'resolved', is_resolved = true,
+        resolved_at = %s, resolved_by = %s, resolution_action = w.action,
+        resolution_notes = w.notes, alert_details = a.alert_details || w.details,
+        told_through = greatest(a.told_through, w.seen_through),
+        snoozed_until = NULL, snoozed_until_count = NULL, snoozed_until_worse = false,
+        snoozed_peak = NULL
+    FROM jsonb_to_recordset(%s::jsonb)
+        AS w (id uuid, action text, notes text, details jsonb, seen_through timestamptz)
+    WHERE a.id = w.id AND NOT a.is_resolved
+    RETURNING a.id, a.state, {_LAST_TOLD}
+"""

@@ -200,10 +200,9 @@ def _carry_out(
     changes: Changes, members: Sequence[alerts_fleet.Member], seen: Seen, *, now: datetime
 ) -> None:
     if seen.types:
-        alerts_writing.carry_out(changes, now=now)
+        alerts_writing.carry_out(changes, now=now, members=members)
     else:
         alerts_writing.apply(changes, now=now)
-    alerts_fleet.write_members(members, changes.alert_ids, now)
 
 
 def _store(seen: Seen, changes: Changes, report: Report, scope: Scope, by: str) -> None:

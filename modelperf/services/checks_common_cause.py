@@ -110,6 +110,7 @@ def _split(
             changed_at=_moment(
                 starts[~np.isnan(found.own[row])][verdict.conditions[0].change_index]
             ),
+            seen_through=_seen_through(members[row]),
         )
         for row, verdict in verdicts.items()
         if verdict.conditions
@@ -131,6 +132,12 @@ def _split(
         members={subjects[at].model_id: subjects[at] for at in fall.members.tolist()},
         own=frozenset(subjects[row].model_id for row in verdicts),
     ), own
+
+
+def _seen_through(one: Judged) -> datetime:
+    if one.rank is None:
+        raise AssertionError("only what was judged is split")
+    return one.rank[0]
 
 
 def _moment(seconds: float) -> datetime:

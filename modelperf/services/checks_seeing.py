@@ -146,7 +146,7 @@ def _ration(
 
 _BRIEF: Final = (
     *("name", "role", "status", "statistic", "p_value", "q_value", "ks_distance", "psi"),
-    *("alpha", "window_start"),
+    *("alpha", "window_start", "window_end"),
 )
 
 

@@ -153,6 +153,7 @@ def followed_with(
         open_alerts=one.position.open_alerts,
         policy=one.position.policy,
         replayed=one.replayed,
+        seen_through=one.rank[0] if one.rank else None,
         window=one.rank[0] - one.rank[1] if one.rank else timedelta(),
         seen={wanted.condition_key: wanted for wanted in seen},
         seen_types=_MISSING | _DATA_DRIFT if features else _MISSING,

@@ -90,7 +90,7 @@ _COLUMNS = f"""
         'id', a.id, 'model_id', a.model_id, 'model_version', a.model_version,
         'condition_key', a.condition_key, 'alert_type', a.alert_type,
         'severity', a.severity, 'occurrences', a.occurrences, 'details', a.alert_details,
-        'opened_at', a.alert_timestamp))
+        'opened_at', a.alert_timestamp, 'seen_through', a.seen_through))
      FROM model_alerts a
      WHERE a.machine_id = v.machine_id AND a.model_type = v.model_type
         AND NOT a.is_resolved)

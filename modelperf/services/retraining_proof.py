@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import structlog
+from django.db import transaction
 
 from modelperf.models import Alert
+from modelperf.services import alerts_writing
 from modelperf.services.alerts_conditions import METRIC_LABELS
-from modelperf.services.alerts_following import PROVED_RULES, RETRAINED, SYSTEM
+from modelperf.services.alerts_following import PROVED_RULES, RETRAINED
+from modelperf.services.alerts_writing import Ended
 from modelperf.services.database import execute, stream
 from modelperf.services.drift_history import PACKED, History, unpacked
 from modelperf.stats.improvement import Improvement, proved_better
@@ -123,23 +125,29 @@ def resolve(proved: Sequence[Proof], *, now: datetime, by: str) -> list[Alert]:
     """
     if not proved:
         return []
-    resolved = execute(
-        _RESOLVE,
-        [
-            now,
-            SYSTEM,
-            RETRAINED,
-            [one.subject.alert_id for one in proved],
-            [one.subject.old_id for one in proved],
-            [one.subject.new_id for one in proved],
-            [one.sentence() for one in proved],
-            [msgspec.json.encode(one.document()).decode() for one in proved],
-        ],
-    )
-    alerts = list(Alert.objects.filter(pk__in=[pk for (pk,) in resolved]).order_by("id"))
+    by_alert = {one.subject.alert_id: one for one in proved}
+    with transaction.atomic():
+        ended = [
+            Ended(
+                id=pk,
+                action=RETRAINED,
+                notes=by_alert[pk].sentence(),
+                details={"proof": by_alert[pk].document()},
+            )
+            for pk in _still_so(proved)
+        ]
+        resolved = alerts_writing.resolve(ended, now=now)
+    alerts = list(Alert.objects.filter(pk__in=resolved).order_by("id"))
     for alert in alerts:
         log.info("alert_proved_over", alert_id=str(alert.pk), by=by)
     return alerts
+
+
+def _still_so(proved: Sequence[Proof]) -> list[uuid.UUID]:
+    """Lock the alerts of which the proof still holds, and return them."""
+    subjects = [one.subject for one in proved]
+    ids = [[getattr(one, name) for one in subjects] for name in ("alert_id", "old_id", "new_id")]
+    return [pk for (pk,) in execute(_STILL_SO, ids)]
 
 
 def _successions() -> Iterator[Succession]:
@@ -157,7 +165,7 @@ def _successions() -> Iterator[Succession]:
 # While the newer version served, a person has opened the alert again: its proof was overruled. Not
 # so where the alert has opened by itself since.
 _OVERRULED: Final = """
-    coalesce((a.metadata ->> 'reopened_at')::timestamptz >= greatest(a.alert_timestamp, (
+    coalesce(a.reopened_at >= greatest(a.alert_timestamp, (
         SELECT max(done.activated_at) FROM model_activations done WHERE done.model_id = v.id
     )), false)
 """
@@ -216,16 +224,15 @@ _SUCCESSIONS: Final = f"""
         {_BEFORE}, {_AFTER}, {_EARLIER}
     FROM waiting w ORDER BY w.id
 """
-_RESOLVE: Final = f"""
-    UPDATE model_alerts AS a SET state = 'resolved', is_resolved = true, resolved_at = %b,
-        resolved_by = %b, resolution_action = %b, resolution_notes = w.notes,
-        alert_details = a.alert_details || jsonb_build_object('proof', w.proof::jsonb)
-    FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::text[], %b::text[])
-        AS w (id, old_id, new_id, notes, proof)
-    WHERE a.id = w.id AND a.model_id = w.old_id AND NOT a.is_resolved
+_STILL_SO: Final = f"""
+    SELECT a.id
+    FROM model_alerts a
+    JOIN unnest(%b::uuid[], %b::uuid[], %b::uuid[]) AS w (id, old_id, new_id) ON a.id = w.id
+    WHERE a.model_id = w.old_id AND NOT a.is_resolved
         AND EXISTS (
             SELECT FROM model_versions v
             WHERE v.id = w.new_id AND v.is_active AND NOT {_OVERRULED}
         )
-    RETURNING a.id
+    ORDER BY a.id
+    FOR NO KEY UPDATE OF a
 """

@@ -9,9 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 from django.db import transaction
-from django.db.models import DateTimeField, Exists, F, OuterRef, Q, QuerySet
-from django.db.models.fields.json import KT
-from django.db.models.functions import Cast
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from modelperf.models import (
     ABTest,
@@ -21,10 +19,11 @@ from modelperf.models import (
     ModelVersion,
     TrainingRun,
 )
-from modelperf.services import ab_tests, metrics_store
+from modelperf.services import ab_tests, alerts_writing, metrics_store
 from modelperf.services.ab_tests_results import Results
 from modelperf.services.alerts_conditions import JUDGED_TYPES
-from modelperf.services.alerts_following import RETRAINED, SYSTEM
+from modelperf.services.alerts_following import RETRAINED
+from modelperf.services.alerts_writing import Ended
 from modelperf.services.database import execute
 from modelperf.services.errors import ConflictError
 from modelperf.services.policies import Policies, PolicyValues
@@ -196,18 +195,13 @@ def _ended_by(machine: Any, model_type: Any, version: Any, decided_at: Any) -> Q
 
     What a person has opened again since is not over.
     """
-    reopened_at = Cast(KT("metadata__reopened_at"), DateTimeField())
-    return (
-        Alert.objects.unresolved()
-        .annotate(reopened_at=reopened_at)
-        .filter(
-            Q(reopened_at__isnull=True) | Q(reopened_at__lte=decided_at),
-            machine_id=machine,
-            model_type=model_type,
-            model_version__lt=version,
-            alert_type__in=JUDGED_TYPES,
-            alert_timestamp__lte=decided_at,
-        )
+    return Alert.objects.unresolved().filter(
+        Q(reopened_at__isnull=True) | Q(reopened_at__lte=decided_at),
+        machine_id=machine,
+        model_type=model_type,
+        model_version__lt=version,
+        alert_type__in=JUDGED_TYPES,
+        alert_timestamp__lte=decided_at,
     )
 
 
@@ -222,14 +216,9 @@ def _resolve(test: ABTest, now: datetime) -> list[Alert]:
         return []
     ended = _ended_by(test.machine_id, test.model_type, test.model_b_version, test.decided_at)
     alerts = list(ended.select_for_update())
-    Alert.objects.filter(pk__in=[one.pk for one in alerts]).update(
-        state=Alert.State.RESOLVED,
-        is_resolved=True,
-        resolved_at=now,
-        resolved_by=SYSTEM,
-        resolution_action=RETRAINED,
-        resolution_notes=f"Version {test.model_b_version} won the test “{test.test_name}”.",
-    )
+    notes = f"Version {test.model_b_version} won the test “{test.test_name}”."
+    over = [Ended(id=one.pk, action=RETRAINED, notes=notes) for one in alerts]
+    alerts_writing.resolve(over, now=now)
     return alerts
 
 

@@ -73,6 +73,7 @@ def explain(*, verdict: StoredVerdict) -> Explained:
         times_days=(history.ends / DAY).tolist(),
     )
     again = verdict_document(found.verdict, verdict.metric, Dates(history, verdict.verdict))
+    _leave_out_what_was_not_kept(again, verdict.verdict)
     document["numbers"] = {
         "is_used": found.is_used.tolist(),
         "oriented": _plain(found.oriented),
@@ -85,6 +86,13 @@ def explain(*, verdict: StoredVerdict) -> Explained:
         verdict.verdict, order="sorted"
     )
     return Explained(document, is_complete, is_reproduced=is_complete and is_reproduced)
+
+
+def _leave_out_what_was_not_kept(again: dict[str, Any], stored: dict[str, Any]) -> None:
+    """Leave out of conditions what verdicts did not say yet when one was stored."""
+    for found, kept in zip(again["conditions"], stored["conditions"], strict=False):
+        for name in found.keys() - kept.keys():
+            del found[name]
 
 
 def _why(verdict: StoredVerdict) -> list[str]:

@@ -16,6 +16,7 @@ from modelperf.stats.falls import (
     matters,
     row_weights,
 )
+from modelperf.stats.limits import worst
 from modelperf.stats.order_statistics import median
 from modelperf.stats.orientation import effect, robust_mean
 from modelperf.stats.prefixes import Block
@@ -54,7 +55,7 @@ def change_incident(track: Track, block: Block, end: int, rules: Rules) -> Incid
         if change is not None and not change.is_loss_of_gain:
             low, high = change_range(row.oriented, row.counts, split, float(found.phi[at]))
             return replace(
-                _fallen(row, change, direction, float(block.z[at])),
+                _fallen(row, change, direction, float(block.z[at]), rules),
                 threshold=rules.threshold,
                 reach_from=track.reach_from(end),
                 change_low=int(row.positions[low]),
@@ -63,7 +64,7 @@ def change_incident(track: Track, block: Block, end: int, rules: Rules) -> Incid
     return None
 
 
-def _fallen(row: Row, change: Change, direction: int, z: float) -> Incident:
+def _fallen(row: Row, change: Change, direction: int, z: float, rules: Rules) -> Incident:
     position = int(row.positions[change.split])
     return Incident(
         rule=Rule.CHANGE_POINT,
@@ -80,6 +81,7 @@ def _fallen(row: Row, change: Change, direction: int, z: float) -> Incident:
         statistic=z,
         peak=z,
         confirmed_p=None,
+        worst=worst(row.values[change.split :], rules.kind),
     )
 
 
@@ -158,6 +160,7 @@ def _collapsed(track: Track, run: range, found: Depth, at: int, direction: int) 
         statistic=z,
         peak=z,
         confirmed_p=None,
+        worst=worst(track.values[run[0] : run[-1] + 1], track.rules.kind),
     )
 
 
@@ -172,7 +175,15 @@ def continued(incident: Incident, track: Track, block: Block, end: int) -> Incid
         n_since=incident.n_since + 1,
         statistic=statistic,
         peak=max(incident.peak, statistic),
+        worst=worst_since(incident, track, slice(end, end + 1)),
     )
+
+
+def worst_since(incident: Incident, track: Track, new: slice) -> float | None:
+    """Return the worst value since an open incident's change, with those at some new indices."""
+    if incident.worst is None:
+        return None
+    return worst([incident.worst, *track.values[new]], track.rules.kind)
 
 
 def recovered_from(track: Track, incident: Incident, end: int, rise: int | None) -> int | None:

@@ -33,13 +33,12 @@ def is_beyond(values: ArrayLike, limit: float, kind: MetricKind) -> NDArray[np.b
     return np.asarray((np.abs(level) if kind is MetricKind.TARGET_ZERO else level) > limit)
 
 
-def worst(first: float, second: float, kind: MetricKind) -> float:
-    """Return the worse of two values of a metric."""
-    return second if is_beyond(second, _size(first, kind), kind) else first
-
-
-def _size(value: float, kind: MetricKind) -> float:
-    return abs(value) if kind is MetricKind.TARGET_ZERO else value
+def worst(values: ArrayLike, kind: MetricKind) -> float:
+    """Return the worst of some values of a metric, the first of equals."""
+    level = np.asarray(values, float)
+    if kind in HIGHER_IS_BETTER:
+        return float(level.min())
+    return float(level[np.abs(level).argmax()] if kind is MetricKind.TARGET_ZERO else level.max())
 
 
 def fold_limit(
@@ -99,14 +98,11 @@ def _is_ever_crossed(beyond: NDArray[np.bool_], first: int, rules: Rules) -> boo
 def _opened(
     values: Floats, positions: NDArray[np.intp], newest: int, first: np.intp, rules: Rules
 ) -> Crossing:
-    peak = float(values[first])
-    for value in values[first : newest + 1]:
-        peak = worst(peak, float(value), rules.kind)
     return Crossing(
         since=int(positions[first]),
         n_since=int(newest - first + 1),
         value=float(values[newest]),
-        peak=peak,
+        peak=worst(values[first : newest + 1], rules.kind),
     )
 
 
@@ -115,5 +111,5 @@ def _longer(crossing: Crossing, value: float, rules: Rules) -> Crossing:
         since=crossing.since,
         n_since=crossing.n_since + 1,
         value=float(value),
-        peak=worst(crossing.peak, float(value), rules.kind),
+        peak=worst([crossing.peak, value], rules.kind),
     )

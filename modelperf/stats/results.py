@@ -139,6 +139,9 @@ class Condition:
         Change point: the smallest p that held at two consecutive prefixes since it opened. An
         alert opens where it is at or below the fleet's cut-off. None for collapse and limit,
         which alert at once.
+    worst : float or None
+        The worst value since the change, in the metric's own unit; None in what was stored before
+        it was kept.
     """
 
     rule: Rule
@@ -150,6 +153,7 @@ class Condition:
     statistic: float
     peak_statistic: float
     confirmed_p: float | None
+    worst: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +227,8 @@ class Incident:
 
     ``direction`` is -1 only for a ``TARGET_ZERO`` metric that rose; ``before`` and ``scale`` are
     on the oriented scale times ``direction``, ``baseline`` on the metric's own. ``reach_from`` is
-    the position of the earliest evaluation in view when it opened, which stays in view.
+    the position of the earliest evaluation in view when it opened, which stays in view. ``worst``
+    is the worst value since the change, on the metric's own scale.
     """
 
     rule: Rule
@@ -240,6 +245,7 @@ class Incident:
     statistic: float
     peak: float
     confirmed_p: float | None
+    worst: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +300,7 @@ class FoldState:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Rebuild a state from `to_document`; those from before the warm start have no prior.
+        """Rebuild a state from `to_document`; older ones have no prior, or no worst value.
 
         Raises
         ------
@@ -315,5 +321,6 @@ class FoldState:
 
 
 def _incident(document: Mapping[str, Any]) -> Incident:
-    values = {field.name: document[field.name] for field in fields(Incident)}
+    known = [field.name for field in fields(Incident) if field.name in document]
+    values = {name: document[name] for name in known}
     return Incident(**values | {"rule": Rule(values["rule"])})

@@ -16,6 +16,7 @@ from modelperf.stats.incidents import (
     continued,
     first_suspicion,
     recovered_from,
+    worst_since,
 )
 from modelperf.stats.prefixes import Block
 from modelperf.stats.results import FoldState, Incident, Rule
@@ -101,6 +102,7 @@ class Steps:
                 statistic=float(z[-1]),
                 peak=max(self.incident.peak, float(np.fmax.reduce(z))),
                 confirmed_p=self._smallest_pair(p),
+                worst=worst_since(self.incident, self.track, slice(first, last)),
             )
         self.last_p = None if np.isnan(p[-1]) else float(p[-1])
 

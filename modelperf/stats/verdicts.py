@@ -228,6 +228,7 @@ def _incident_condition(track: Track, incident: Incident, rules: Rules) -> Condi
         statistic=incident.statistic,
         peak_statistic=incident.peak,
         confirmed_p=incident.confirmed_p,
+        worst=incident.worst,
     )
 
 
@@ -243,6 +244,7 @@ def _limit_condition(track: Track, crossing: Crossing, limit: float) -> Conditio
         statistic=crossing.value,
         peak_statistic=crossing.peak,
         confirmed_p=None,
+        worst=crossing.peak,
     )
 
 
