@@ -1,124 +1,109 @@
-"""Triage: what is unresolved, worst first; acknowledge, resolve, reopen."""
+"""The desk: what is unresolved, worst first, with what one needs to know of each."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, ClassVar
+from datetime import timedelta
+from typing import Any, ClassVar, Final
 
-from django import forms
 from django.contrib import admin
-from django.contrib.admin import helpers
-from django.contrib.admin.views.main import ChangeList
-from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from modelperf.admin.alerts_page import AlertPage, page_of
-from modelperf.admin.base import WordsFilter, actor, component
-from modelperf.models import Alert
+from modelperf.admin.alerts_actions import AlertVerbs
+from modelperf.admin.alerts_filters import FILTERS, LifeFilter, identified
+from modelperf.admin.alerts_list import AlertList, AlertPaginator, changed_at, drawing, metric_of
+from modelperf.admin.alerts_page import AlertPage
+from modelperf.admin.base import component
+from modelperf.models import Alert, AlertMember
 from modelperf.models.alerts import severity_rank
-from modelperf.services import alerts
-from modelperf.templatetags.presentation import ago, number, span, whole, words
+from modelperf.templatetags.presentation import (
+    NOTHING,
+    actor,
+    ago,
+    day,
+    iso,
+    moment,
+    number,
+    span,
+    whole,
+    words,
+)
 
-COUNTED = frozenset({"change_point", "collapse", "limit"})  # rules whose evaluations are counted
-
-
-class LifeFilter(admin.SimpleListFilter):
-    """Unresolved alerts unless another part of their life is asked for."""
-
-    title = "state"
-    parameter_name = "life"
-    UNRESOLVED, ALL = "", "all"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the states and all."""
-        return [*((state.value, words(state.value)) for state in Alert.State), (self.ALL, "All")]
-
-    def choices(self, changelist: ChangeList) -> Any:
-        """Name the default for what it is."""
-        for choice in super().choices(changelist):
-            yield choice | ({"display": "Unresolved"} if choice["display"] == "All" else {})
-            break
-        for lookup, title in self.lookup_choices:
-            yield {
-                "selected": self.value() == str(lookup),
-                "query_string": changelist.get_query_string({self.parameter_name: lookup}),
-                "display": title,
-            }
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
-        """Keep what was asked for."""
-        if self.value() == self.ALL:
-            return queryset
-        if self.value():
-            return queryset.filter(state=self.value())
-        return queryset.filter(is_resolved=False)
-
-
-class ScopeFilter(admin.SimpleListFilter):
-    """One machine's conditions, or the fleet's."""
-
-    title = "scope"
-    parameter_name = "scope"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the two scopes."""
-        return [("machine", "One machine"), ("fleet", "Fleet")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Alert]) -> QuerySet[Alert]:
-        """Keep one scope."""
-        if self.value() is None:
-            return queryset
-        return queryset.filter(machine__isnull=self.value() == "fleet")
-
-
-class ResolutionForm(forms.Form):
-    """What was done about the alerts."""
-
-    action = forms.ChoiceField(
-        label="What was done",
-        choices=[("", "Choose…"), *((name, words(name)) for name in alerts.RESOLUTIONS)],
-    )
-    notes = forms.CharField(
-        required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 3, "cols": 60})
-    )
+COUNTED: Final = frozenset({"change_point", "collapse", "limit"})  # their evaluations are counted
+OF_Z: Final = frozenset({"change_point", "collapse"})
+GLYPHS: Final = {"open": "open", "acknowledged": "ack", "snoozed": "snooze", "resolved": "ok"}
 
 
 @admin.register(Alert)
-class AlertAdmin(AlertPage):
+class AlertAdmin(AlertPage, AlertVerbs):
     """The list of conditions. Fields are read-only; a row changes by actions alone."""
+
+    class Media:
+        css: ClassVar = {"all": ["css/triage.css"]}
 
     list_display = (
         "badge",
-        "where",
-        "model_type",
         "condition",
+        "where",
         "levels",
-        "limit",
-        "age",
         "since",
+        "age",
+        "seen",
+        "spark",
         "life",
+        "holder",
     )
-    list_display_links = ("where",)
-    list_filter: ClassVar = [
-        LifeFilter,
-        ("severity", WordsFilter),
-        ("alert_type", WordsFilter),
-        "model_type",
-        ScopeFilter,
-    ]
+    list_display_links = ("condition",)
+    list_filter = FILTERS
+    list_select_related = ("machine", "assignee", "team")
     search_fields = ("machine__name", "alert_message")
-    list_select_related = ("machine",)
+    search_help_text = "By machine, message, or an alert's id."
     ordering = (severity_rank(), "-alert_timestamp", "-id")
-    actions = ("acknowledge", "resolve", "reopen")
+    paginator = AlertPaginator
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[AlertList]:
+        """Return the list with tabs and drawings."""
+        return AlertList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Alert]:
-        """Leave out what the list does not show."""
-        return super().get_queryset(request).defer("auto_action_result")
+        """Count members, and find how sure the date of the change is."""
+        verdict = "model__drift_state__verdict"
+        found: QuerySet[Alert] = super().get_queryset(request)
+        return found.defer("auto_action_result").annotate(
+            n_members=_members(),
+            verdict_at=KeyTextTransform("changed_at", verdict),
+            verdict_after=KeyTextTransform("changed_after", verdict),
+            verdict_before=KeyTextTransform("changed_before", verdict),
+        )
 
-    @admin.display(description="severity")
+    def get_ordering(self, request: HttpRequest) -> Any:
+        """Return the worst first, of what is over the newest: a million is sorted by index only."""
+        life = request.GET.get(LifeFilter.parameter_name)
+        if life == LifeFilter.ALL:
+            return ("-id",)
+        return ("-resolved_at", "-id") if life == Alert.State.RESOLVED else self.ordering
+
+    def get_sortable_by(self, request: HttpRequest) -> Any:
+        """Offer other orders of what is unresolved."""
+        is_long = request.GET.get(LifeFilter.parameter_name) in LifeFilter.LONG
+        return () if is_long else super().get_sortable_by(request)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find an alert by its id too."""
+        pk = identified(search_term)
+        if pk is not None:
+            return queryset.filter(pk=pk), False
+        return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description="severity", ordering=severity_rank())
     def badge(self, alert: Alert) -> SafeString:
         """Return glyph and word."""
         return component("severity", severity=alert.severity, badge=True)
@@ -127,104 +112,137 @@ class AlertAdmin(AlertPage):
     def condition(self, alert: Alert) -> str:
         """Return the condition as a sentence, without the place that has its own column."""
         place, _, rest = alert.alert_message.partition(": ")
-        named = alert.machine is not None and place.startswith(alert.machine.name)
-        return capfirst(rest) if named and rest else alert.alert_message
-
-    @admin.display(description="before → now")
-    def levels(self, alert: Alert) -> str:
-        """Return both levels; of data drift the distance, which has no before."""
-        if alert.alert_type == Alert.Type.DATA_DRIFT:
-            return f"KS {number(alert.current_metric_value)}"
-        if alert.baseline_metric_value is None:
-            return number(alert.current_metric_value)
-        return f"{number(alert.baseline_metric_value)} → {number(alert.current_metric_value)}"
+        is_named = alert.machine is not None and place.startswith(alert.machine.name)
+        return capfirst(rest) if is_named and rest else alert.alert_message
 
     @admin.display(description="machine")
-    def where(self, alert: Alert) -> str:
-        """Return the machine, or the fleet."""
-        return alert.machine.name if alert.machine else "Fleet"
+    def where(self, alert: Alert) -> SafeString:
+        """Return the machine, or how many there are, and which of their models."""
+        version = f" v{alert.model_version}" if alert.model_version else ""
+        model = f"{alert.model_type}{version}"
+        if alert.machine:
+            return _two(alert.machine.name, model)
+        n = getattr(alert, "n_members", 0)
+        machines = f"{whole(n)} machine{'' if n == 1 else 's'}" if n else "Fleet"
+        glyph = component("glyph", name="fleet", css="")
+        return _two(format_html('<span class="st">{}{}</span>', glyph, machines), model)
+
+    @admin.display(description="before → now, limit")
+    def levels(self, alert: Alert) -> SafeString | str:
+        """Return both levels and the limit; of data drift the distance, which has no before."""
+        limit = self.limit(alert)
+        told = NOTHING if limit == NOTHING else f"limit {limit}"
+        if alert.current_metric_value is None:
+            return _two(told, "") if told != NOTHING else NOTHING
+        now = number(alert.current_metric_value)
+        if alert.alert_type == Alert.Type.DATA_DRIFT:
+            return _two(format_html("KS <b>{}</b>", now), told)
+        unit = metric_of(alert).unit
+        if alert.baseline_metric_value is None:
+            return _two(format_html("<b>{}</b> {}", now, unit), told)
+        before = number(alert.baseline_metric_value)
+        return _two(format_html("{} → <b>{}</b> {}", before, now, unit), told)
 
     @admin.display(description="limit")
     def limit(self, alert: Alert) -> str:
         """Return the limit and what it is one of: the metric, Z, a distance, a time."""
         if alert.threshold_value is None:
-            return number(None)
+            return NOTHING
         if alert.alert_type == Alert.Type.EVALUATION_MISSING:
             return f"one each {span(alert.threshold_value)}"
-        of = "KS" if alert.alert_type == Alert.Type.DATA_DRIFT else ""
-        if alert.alert_details.get("rule") in {"change_point", "collapse"}:
-            of = "Z"
-        return f"{of} {number(alert.threshold_value)}".lstrip()
+        rule, limit = alert.alert_details.get("rule"), number(alert.threshold_value)
+        if rule in OF_Z:
+            return f"Z {limit}"
+        if alert.alert_type == Alert.Type.DATA_DRIFT:
+            return f"KS {limit}"
+        return f"{limit} {metric_of(alert).unit}".rstrip()
 
-    @admin.display(description="evaluations since", ordering="occurrences")
-    def since(self, alert: Alert) -> str:
+    @admin.display(description="since, 95 %")
+    def since(self, alert: Alert) -> SafeString | str:
+        """Return when the change was, and how uncertain that is."""
+        when = changed_at(alert)
+        if when is None:
+            return NOTHING
+        half = _uncertainty(alert)
+        return _two(day(when), f"±{span(half)}" if half else "")
+
+    @admin.display(description="opened", ordering="alert_timestamp")
+    def age(self, alert: Alert) -> SafeString:
+        """Return how long ago it was opened, and the day."""
+        opened = alert.alert_timestamp
+        times = (iso(opened), moment(opened), ago(opened))
+        return _two(format_html('<time datetime="{}" title="{}">{}</time>', *times), day(opened))
+
+    @admin.display(description="seen", ordering="occurrences")
+    def seen(self, alert: Alert) -> str:
         """Return how many evaluations of its machine have shown the condition."""
         is_counted = alert.machine_id and alert.alert_details.get("rule") in COUNTED
         return whole(alert.occurrences if is_counted else None)
 
-    @admin.display(description="opened", ordering="alert_timestamp")
-    def age(self, alert: Alert) -> str:
-        """Return how long ago it was opened."""
-        return ago(alert.alert_timestamp)
+    @admin.display(description="last 60")
+    def spark(self, alert: Alert) -> SafeString:
+        """Return the drawing of the metric."""
+        return drawing(alert)
 
     @admin.display(description="state")
-    def life(self, alert: Alert) -> str:
-        """Return the state, and who has it."""
-        by = alert.metadata.get("acknowledged_by")
-        is_taken = alert.state == Alert.State.ACKNOWLEDGED and by
-        return f"{words(alert.state)} by {by}" if is_taken else words(alert.state)
+    def life(self, alert: Alert) -> SafeString:
+        """Return the state, and who made it so or until when it is."""
+        glyph = component("glyph", name=GLYPHS[alert.state], css="")
+        word = format_html('<span class="st stable">{}{}</span>', glyph, words(alert.state))
+        return _two(word, _of_state(alert))
 
-    @admin.action(description="Acknowledge", permissions=["change"])
-    def acknowledge(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
-        """Take note of the selected alerts."""
-        verb = partial(_acknowledge, by=actor(request))
-        self.run(request, queryset, verb, done="acknowledged", log="Acknowledged.")
-
-    @admin.action(description="Reopen", permissions=["change"])
-    def reopen(self, request: HttpRequest, queryset: QuerySet[Alert]) -> None:
-        """Open the selected alerts again."""
-        verb = partial(_reopen, by=actor(request))
-        self.run(request, queryset, verb, done="reopened", log="Reopened.")
-
-    @admin.action(description="Resolve…", permissions=["change"])
-    def resolve(self, request: HttpRequest, queryset: QuerySet[Alert]) -> HttpResponse | None:
-        """Ask what was done, then close the selected alerts."""
-        form = ResolutionForm(request.POST if "confirm" in request.POST else None, prefix="done")
-        if form.is_valid():
-            what, notes = form.cleaned_data["action"], form.cleaned_data["notes"]
-            verb = partial(_resolve, by=actor(request), action=what, notes=notes)
-            self.run(request, queryset, verb, done="resolved", log=f"Resolved: {words(what)}.")
-            return None
-        return TemplateResponse(
-            request,
-            "admin/modelperf/alert/resolve.html",
-            self._resolve_context(request, form, queryset),
-        )
-
-    def _resolve_context(
-        self, request: HttpRequest, form: ResolutionForm, queryset: QuerySet[Alert]
-    ) -> dict[str, Any]:
-        return {
-            **self.admin_site.each_context(request),
-            "title": "Resolve alerts",
-            "form": form,
-            "opts": self.opts,
-            "open_alerts": [alert for alert in queryset if not alert.is_resolved],
-            "resolved_alerts": [alert for alert in queryset if alert.is_resolved],
-            "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
-            "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
-            "select_across": request.POST.get("select_across", "0"),
-            "page": page_of(request),
-        }
+    @admin.display(description="who has it")
+    def holder(self, alert: Alert) -> SafeString:
+        """Return the person, never nothing, and the team."""
+        nobody = format_html('<span class="sub">{}</span>', "nobody yet")
+        person = alert.assignee.username if alert.assignee else nobody
+        return _two(person, f"team {alert.team.name}" if alert.team else "")
 
 
-def _acknowledge(alert: Alert, *, by: str) -> None:
-    alerts.acknowledge(alert=alert, by=by)
+def _two(first: str, second: str) -> SafeString:
+    """Return a line and a quieter one below it."""
+    if not second:
+        return format_html("{}", first)
+    return format_html('{}<div class="sub">{}</div>', first, second)
 
 
-def _reopen(alert: Alert, *, by: str) -> None:
-    alerts.reopen(alert=alert, by=by)
+def _members() -> Coalesce:
+    """Return how many machines are in a fleet alert now."""
+    present = AlertMember.objects.filter(alert=OuterRef("pk"), left_at__isnull=True)
+    counted = present.order_by().values("alert").annotate(n=Count("pk")).values("n")
+    return Coalesce(Subquery(counted, output_field=IntegerField()), 0)
 
 
-def _resolve(alert: Alert, *, by: str, action: str, notes: str) -> None:
-    alerts.resolve(alert=alert, by=by, action=action, notes=notes)
+def _uncertainty(alert: Alert) -> timedelta | None:
+    """Return half the interval of the change's date; a verdict tells it where an alert does not."""
+    details = alert.alert_details
+    low, high = details.get("changed_after"), details.get("changed_before")
+    is_same = getattr(alert, "verdict_at", None) == details.get("changed_at")
+    if low is None and high is None and is_same:
+        low, high = getattr(alert, "verdict_after", None), getattr(alert, "verdict_before", None)
+    if not isinstance(low, str) or not isinstance(high, str):
+        return None
+    first, last = parse_datetime(low), parse_datetime(high)
+    return (last - first) / 2 if first and last else None
+
+
+def _of_state(alert: Alert) -> str:
+    if alert.state == Alert.State.SNOOZED:
+        return _snoozed(alert)
+    if alert.state == Alert.State.ACKNOWLEDGED:
+        return f"by {actor(alert.acknowledged_by)}" if alert.acknowledged_by else ""
+    if alert.is_resolved:
+        return f"by {actor(alert.resolved_by or '')}, {words(alert.resolution_action).lower()}"
+    return ""
+
+
+def _snoozed(alert: Alert) -> str:
+    """Return what ends a snooze, whichever comes first."""
+    ends = []
+    if alert.snoozed_until:
+        ends.append(f"until {moment(alert.snoozed_until)}")
+    if alert.snoozed_until_count is not None:
+        ends.append(f"for {max(alert.snoozed_until_count - alert.occurrences, 0)} more")
+    if alert.snoozed_until_worse:
+        ends.append("until worse")
+    return " or ".join(ends)

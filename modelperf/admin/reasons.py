@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django import forms
@@ -48,10 +48,15 @@ def ask(
     title: str,
     label: str,
     says: str,
-    will: Sequence[str],
-    will_not: Sequence[str] = (),
+    will: Sequence[Any],
+    will_not: Sequence[Any] = (),
+    template: str = TEMPLATE,
+    more: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
-    """Ask once more: `will` is what changes, `will_not` what does not and why."""
+    """Ask once more: `will` is what changes, `will_not` what does not and why.
+
+    `more` is what a template of its own shows besides.
+    """
     context = {
         **model_admin.admin_site.each_context(request),
         "title": title,
@@ -65,5 +70,6 @@ def ask(
         "selected": request.POST.getlist(helpers.ACTION_CHECKBOX_NAME),
         "checkbox_name": helpers.ACTION_CHECKBOX_NAME,
         "select_across": request.POST.get("select_across", "0"),
+        **(more or {}),
     }
-    return TemplateResponse(request, TEMPLATE, context)
+    return TemplateResponse(request, template, context)

@@ -1,21 +1,23 @@
-"""Triage in the admin: the list, the verbs, who did them."""
+"""The list of alerts in the admin: its order, tabs, columns and filters."""
 
 from __future__ import annotations
 
+import html as markup
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.urls import reverse
 from django.utils import timezone
 
 from modelperf.models import Alert
+from modelperf.services import alerts_bulk
 from tests import factories
+from tests.pages import worlds
 
 LIST = "/admin/modelperf/alert/"
 pytestmark = pytest.mark.django_db
@@ -31,12 +33,29 @@ def desk(superuser: User) -> Client:
     return client
 
 
-def act(desk: Client, action: str, *alerts: Alert, **fields: Any) -> str:
-    response = desk.post(
-        LIST, {"action": action, "_selected_action": [a.pk for a in alerts]} | fields, follow=True
-    )
+def shown(desk: Client, **query: Any) -> str:
+    response = desk.get(LIST, query)
     assert response.status_code == 200
     return response.content.decode()
+
+
+def cells(html: str, column: str) -> list[str]:
+    """Return what the rows say in a column, as text."""
+    found = re.findall(rf'<t[dh] class="field-{column}[^"]*">(.*?)</t[dh]>', html, re.DOTALL)
+    texts = (re.sub(r"<[^>]+>", " ", cell) for cell in found)
+    return [" ".join(markup.unescape(text).split()) for text in texts]
+
+
+def tabs(html: str) -> dict[str, str]:
+    found = re.findall(r"<nav class=\"tabs\".*?</nav>", html, re.DOTALL)[0]
+    links = re.findall(r'<a href="([^"]*)"[^>]*>([^<]*)(?:<span class="n">(\d+))?', found)
+    return {label.strip(): n for _, label, n in links}
+
+
+def member(alert: Alert, name: str, **fields: Any) -> None:
+    model = factories.ModelVersionFactory.create(machine__name=name)
+    joined = {"condition_key": name, "joined_at": alert.alert_timestamp}
+    alert.members.create(machine=model.machine, model=model, **joined | fields)
 
 
 def test_list_shows_unresolved_alerts_worst_first(desk: Client) -> None:
@@ -45,94 +64,284 @@ def test_list_shows_unresolved_alerts_worst_first(desk: Client) -> None:
     factories.AlertFactory.create(severity="warning", fleet=True, alert_message="Second")
     factories.AlertFactory.create(resolved=True, severity="critical", alert_message="over")
 
-    html = desk.get(LIST).content.decode()
+    html = shown(desk)
 
-    assert re.findall(r'field-condition">(\w+)<', html) == ["First", "Second", "Third"]
+    assert cells(html, "condition") == ["First", "Second", "Third"]
     assert re.search(r'class="st badge degraded">\s*<svg[^>]*><use href="#g-critical"', html)
-    assert "Fleet" in html
+
+
+def test_resolved_alerts_stand_newest_first_however_bad_they_were(desk: Client) -> None:
+    for hours, severity in ((3, "critical"), (1, "normal"), (2, "warning")):
+        at = timezone.now() - timedelta(hours=hours)
+        factories.AlertFactory.create(
+            resolved=True, resolved_at=at, severity=severity, alert_message=f"{hours} h"
+        )
+
+    assert cells(shown(desk, life="resolved"), "condition") == ["1 h", "2 h", "3 h"]
 
 
 @pytest.mark.parametrize(
-    ("query", "shown"),
+    ("query", "messages"),
     [
-        ({}, {"open", "taken"}),
+        ({}, {"open", "taken", "late"}),
         ({"life": "open"}, {"open"}),
         ({"life": "acknowledged"}, {"taken"}),
+        ({"life": "snoozed"}, {"late"}),
         ({"life": "resolved"}, {"over"}),
-        ({"life": "all"}, {"open", "taken", "over"}),
+        ({"life": "all"}, {"open", "taken", "late", "over"}),
         ({"scope": "fleet"}, {"taken"}),
-        ({"scope": "machine"}, {"open"}),
+        ({"scope": "machine"}, {"open", "late"}),
         ({"severity__exact": "critical"}, {"open"}),
+        ({"alert_type__exact": "data_drift"}, {"late"}),
+        ({"model_type": "profile"}, {"late"}),
         ({"q": "pump north"}, {"open"}),
+        ({"machine": "Pump North"}, {"open", "taken"}),
+        ({"machine": "pump"}, set()),
+        ({"holder": "mine"}, {"taken"}),
+        ({"holder": "nobody"}, {"open", "late"}),
+        ({"holder": "someone"}, set()),
+        ({"team": "nobody"}, {"open", "taken"}),
+        ({"opened": "hour"}, {"open", "taken"}),
+        ({"opened": "week"}, {"open", "taken"}),
+        ({"opened": "older"}, {"late"}),
+        ({"holder": "nobody", "life": "open", "severity__exact": "critical"}, {"open"}),
     ],
 )
-def test_list_filters_by_life_scope_severity_and_machine(
-    desk: Client, query: dict[str, str], shown: set[str]
+def test_list_is_narrowed_by_filters(
+    desk: Client, query: dict[str, str], messages: set[str]
 ) -> None:
     machine = factories.MachineFactory.create(name="pump north")
     model = factories.ModelVersionFactory.create(machine=machine)
     factories.AlertFactory.create(model=model, severity="critical", alert_message="it is open.")
-    factories.AlertFactory.create(fleet=True, state="acknowledged", alert_message="it is taken.")
+    fleet = factories.AlertFactory.create(
+        fleet=True,
+        state="acknowledged",
+        assignee=User.objects.get(username="ada"),
+        alert_message="it is taken.",
+    )
+    present = {"condition_key": "north", "joined_at": fleet.alert_timestamp}
+    fleet.members.create(machine=machine, model=model, **present)
+    factories.AlertFactory.create(
+        alert_type="data_drift",
+        model_type="profile",
+        state="snoozed",
+        snoozed_until_worse=True,
+        team=Group.objects.create(name="pumps"),
+        alert_timestamp=timezone.now() - timedelta(days=8),
+        alert_message="it is late.",
+    )
+    factories.SeriesFactory.create(model_type="profile")
     factories.AlertFactory.create(resolved=True, alert_message="it is over.")
 
-    html = desk.get(LIST, query).content.decode()
+    found = cells(shown(desk, **query), "condition")
 
-    assert set(re.findall(r"it is (\w+)\.", html)) == shown
+    assert {text.removeprefix("it is ").rstrip(".") for text in found} == messages
+
+
+def test_filter_by_person_and_team_and_machines_id(desk: Client) -> None:
+    bo, team = factories.UserFactory.create(username="bo"), Group.objects.create(name="pumps")
+    alert = factories.AlertFactory.create(assignee=bo, team=team, alert_message="bo has it")
+    factories.AlertFactory.create()
+
+    html = shown(desk)
+
+    assert f'href="?holder={bo.pk}">bo</a>' in html
+    for query in ({"holder": bo.pk}, {"team": team.pk}, {"machine": alert.machine_id}):
+        assert cells(shown(desk, **query), "condition") == ["bo has it"]
+
+
+def test_search_finds_an_alert_by_its_id_whatever_its_state(desk: Client) -> None:
+    alert = factories.AlertFactory.create(resolved=True, alert_message="long over")
+    factories.AlertFactory.create()
+
+    assert cells(shown(desk, q=str(alert.pk)), "condition") == ["long over"]
+
+
+def test_tabs_count_what_they_lead_to_and_keep_the_other_filters(desk: Client) -> None:
+    ada = User.objects.get(username="ada")
+    factories.AlertFactory.create(severity="critical", assignee=ada)
+    factories.AlertFactory.create(severity="critical", state="acknowledged")
+    factories.AlertFactory.create(severity="critical", resolved=True)
+    factories.AlertFactory.create(severity="warning", state="snoozed", snoozed_until_worse=True)
+
+    every = tabs(shown(desk))
+    critical = shown(desk, severity__exact="critical")
+    mine = tabs(shown(desk, holder="mine"))
+
+    counts = {"Unresolved": "3", "Open": "1", "Acknowledged": "1", "Snoozed": "1"}
+    assert every == counts | {"Resolved": "", "All": "", "Mine": "1", "Nobody yet": "2"}
+    assert tabs(critical)["Unresolved"] == "2"
+    assert 'href="?life=acknowledged&amp;severity__exact=critical"' in critical
+    assert (mine["Unresolved"], mine["Acknowledged"], mine["Nobody yet"]) == ("1", "0", "2")
+    assert tabs(shown(desk, life="resolved"))["Mine"] == ""
+
+
+def test_tab_of_mine_leads_back_to_everybody_once_chosen(desk: Client) -> None:
+    chosen = shown(desk, holder="mine", life="open")
+
+    assert re.search(r'<a href="\?life=open" aria-current="true">Mine', chosen)
 
 
 def test_list_names_its_filters_as_the_pages_do(desk: Client) -> None:
     factories.AlertFactory.create()
 
-    html = desk.get(LIST).content.decode()
+    html = shown(desk, alert_type__exact="ab_test_completed")
 
-    assert "By state" in html
-    assert "A/B test completed" in html
+    assert "<summary>Alert type: <b>A/B test completed</b></summary>" in html
     assert "Ab Test" not in html
 
 
 def test_list_shows_levels_limit_age_and_occurrences(desk: Client) -> None:
+    model = factories.ModelVersionFactory.create(machine__metadata={"unit": "kWh"})
     factories.AlertFactory.create(
-        current_metric_value=-18.6,
-        baseline_metric_value=-2.1,
+        model=model,
+        current_metric_value=18.6,
+        baseline_metric_value=2.1,
         threshold_value=3.9,
-        alert_details={"rule": "change_point"},
+        alert_details={
+            "rule": "change_point",
+            "metric": "rmse",
+            "changed_at": "2017-01-04T00:00:00Z",
+            "changed_after": "2017-01-01T00:00:00Z",
+            "changed_before": "2017-01-07T00:00:00Z",
+        },
         occurrences=23,
     )
 
-    html = desk.get(LIST).content.decode()
+    html = shown(desk)
 
-    assert "−2.10 → −18.6" in html
-    assert "Z 3.90" in html
-    assert "just now" in html
-    assert ">23<" in html
+    assert cells(html, "levels") == ["2.10 → 18.6 kWh limit Z 3.90"]
+    assert cells(html, "since") == ["4 Jan 2017 ±3 d"]
+    assert cells(html, "seen") == ["23"]
+    assert cells(html, "age")[0].startswith("just now")
+
+
+@pytest.mark.parametrize(("at", "told"), [("", "±3 d"), ("2017-01-05T00:00:00Z", "")])
+def test_uncertainty_comes_from_the_verdict_on_the_same_change(
+    desk: Client, at: str, told: str
+) -> None:
+    changed = "2017-01-04T00:00:00Z"
+    alert = factories.AlertFactory.create(alert_details={"changed_at": changed})
+    factories.DriftStateFactory.create(
+        model=alert.model,
+        verdict={
+            "changed_at": at or changed,
+            "changed_after": "2017-01-01T00:00:00Z",
+            "changed_before": "2017-01-07T00:00:00Z",
+        },
+    )
+
+    assert cells(shown(desk), "since") == [f"4 Jan 2017 {told}".rstrip()]
 
 
 @pytest.mark.parametrize(
-    ("fields", "shown", "hidden"),
+    ("fields", "told"),
     [
         (
             {"alert_type": "evaluation_missing", "threshold_value": 3600.0},
-            {"limit": "one each 60 min", "since": "–"},
-            "3,600",
+            {"levels": "limit one each 60 min", "seen": "–"},
         ),
         (
             {"alert_type": "data_drift", "threshold_value": 0.1, "current_metric_value": 0.31},
-            {"limit": "KS 0.100", "levels": "KS 0.310", "since": "–"},
-            "→ KS",
+            {"levels": "KS 0.310 limit KS 0.100", "seen": "–"},
         ),
-        ({"fleet": True, "alert_details": {"rule": "change_point"}}, {"since": "–"}, ">51<"),
+        (
+            {"threshold_value": 30.0, "current_metric_value": 41.0}
+            | {"alert_details": {"rule": "limit", "metric": "mape"}},
+            {"levels": "41 % limit 30 %", "seen": "51"},
+        ),
+        (
+            {"fleet": True, "alert_details": {"rule": "change_point"}},
+            {"levels": "–", "seen": "–", "where": "Fleet baseline"},
+        ),
     ],
 )
 def test_list_says_what_the_numbers_of_each_type_are(
-    desk: Client, fields: dict[str, Any], shown: dict[str, str], hidden: str
+    desk: Client, fields: dict[str, Any], told: dict[str, str]
 ) -> None:
     factories.AlertFactory.create(occurrences=51, **fields)
 
-    html = desk.get(LIST).content.decode()
+    html = shown(desk)
 
-    for column, text in shown.items():
-        assert f'<td class="field-{column}">{text}</td>' in html
-    assert hidden not in html
+    assert {column: cells(html, column) for column in told} == {k: [v] for k, v in told.items()}
+
+
+def test_fleet_alert_says_how_many_machines_are_in_it_now(desk: Client) -> None:
+    alert = factories.AlertFactory.create(fleet=True)
+    for name, left_at in (("a", None), ("b", None), ("c", timezone.now())):
+        member(alert, name, left_at=left_at)
+
+    assert cells(shown(desk), "where") == ["2 machines baseline"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "holder"),
+    [
+        ({}, "Open", "nobody yet"),
+        (
+            {"state": "acknowledged", "acknowledged_by": "user:bo", "acknowledged_at": "now"},
+            "Acknowledged by bo",
+            "nobody yet",
+        ),
+        (
+            {"state": "snoozed", "snoozed_until_count": 9, "occurrences": 4},
+            "Snoozed for 5 more",
+            "nobody yet",
+        ),
+        (
+            {
+                "state": "snoozed",
+                "snoozed_until": datetime(2030, 1, 7, 9, tzinfo=UTC),
+                "snoozed_until_worse": True,
+            },
+            "Snoozed until 7 Jan 2030 09:00 UTC or until worse",
+            "nobody yet",
+        ),
+        ({"assignee": "bo", "team": "pumps"}, "Open", "bo team pumps"),
+        ({"team": "pumps"}, "Open", "nobody yet team pumps"),
+        ({"resolved": True}, "Resolved by tests, fixed", "nobody yet"),
+    ],
+)
+def test_list_says_how_an_alert_stands_and_who_has_it(
+    desk: Client, fields: dict[str, Any], state: str, holder: str
+) -> None:
+    made = dict(fields)
+    if "acknowledged_at" in made:
+        made["acknowledged_at"] = timezone.now()
+    if "assignee" in made:
+        made["assignee"] = factories.UserFactory.create(username=made["assignee"])
+    if "team" in made:
+        made["team"] = Group.objects.create(name=made["team"])
+    factories.AlertFactory.create(**made)
+
+    html = shown(desk, life="all")
+
+    assert (cells(html, "life"), cells(html, "holder")) == ([state], [holder])
+
+
+def test_sparkline_shows_the_series_as_the_alerts_version_saw_it(desk: Client) -> None:
+    machine = worlds.machine()
+    first = worlds.version(machine)
+    worlds.record(first, worlds.noisy(40))
+    factories.AlertFactory.create(
+        model=first,
+        baseline_metric_value=0.9,
+        alert_details={"metric": "r_squared", "changed_at": worlds.midnight().isoformat()},
+        severity="critical",
+    )
+    factories.AlertFactory.create(fleet=True, severity="normal")
+    # A challenger that is judged beside it is not its line.
+    worlds.record(worlds.version(machine, active=False), [0.1] * 5)
+
+    html = shown(desk)
+
+    drawn = re.findall(r'<svg class="spark degraded".*?</svg>', html, re.DOTALL)
+    assert len(drawn) == 1
+    assert 'aria-label="R²: 0.9' in drawn[0]
+    assert "0.10" not in drawn[0]
+    assert drawn[0].count("L") == 39
+    for part in ('class="after"', 'class="chg"', 'class="base"', "<circle"):
+        assert part in drawn[0]
 
 
 def test_list_shows_stored_markup_as_text(desk: Client) -> None:
@@ -141,177 +350,52 @@ def test_list_shows_stored_markup_as_text(desk: Client) -> None:
     )
     factories.AlertFactory.create(model=model, alert_message="<b>bold</b>")
 
-    html = desk.get(LIST).content.decode()
+    html = shown(desk, machine='"><script>alert(1)</script>')
+    html += shown(desk)
 
     assert "<script>alert" not in html
     assert "<b>bold" not in html
 
 
 def test_list_needs_the_same_queries_for_one_alert_and_for_many(desk: Client) -> None:
-    factories.AlertFactory.create()
+    details = {"metric": "r_squared"}
+    factories.AlertFactory.create(alert_details=details)
     with CaptureQueriesContext(connection) as few:
-        desk.get(LIST)
-    factories.AlertFactory.create_batch(9)
+        shown(desk)
+    factories.AlertFactory.create_batch(9, alert_details=details)
+    member(factories.AlertFactory.create(fleet=True), "a")
 
     with CaptureQueriesContext(connection) as many:
-        desk.get(LIST)
+        shown(desk)
 
-    # session, user; model types of the filter; count, rows with their machines
-    assert len(few) == len(many) == 5
-
-
-def test_acknowledge_names_its_actor_and_is_logged(desk: Client) -> None:
-    alert = factories.AlertFactory.create()
-
-    html = act(desk, "acknowledge", alert)
-
-    alert.refresh_from_db()
-    assert (alert.state, alert.metadata["acknowledged_by"]) == ("acknowledged", "user:ada")
-    assert "1 acknowledged." in html
-    entry = LogEntry.objects.get()
-    assert (entry.user.username, entry.object_id) == ("ada", str(alert.pk))
-    assert entry.get_change_message() == "Acknowledged."
+    # Session, user; people, model types and teams of the filters; count, rows; drawings; tabs.
+    assert len(few) == len(many) == 9
 
 
-def test_acknowledge_of_what_is_resolved_is_told_and_does_not_stop_the_others(
-    desk: Client,
+def test_long_lists_are_not_counted_to_their_end(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolved = factories.AlertFactory.create(resolved=True)
-    alert = factories.AlertFactory.create()
+    monkeypatch.setattr("modelperf.admin.alerts_list.MOST_AT_ONCE", 2)
+    factories.AlertFactory.create_batch(3, resolved=True)
 
-    html = act(desk, "acknowledge", resolved, alert, life="all")
-
-    assert Alert.objects.get(pk=alert.pk).state == "acknowledged"
-    assert LogEntry.objects.count() == 1
-    assert "1 acknowledged." in html
+    assert "More than 2 match: the first 2 are listed." in shown(desk, life="resolved")
+    assert alerts_bulk.MOST_AT_ONCE >= 5_000
 
 
-def test_resolve_asks_what_was_done_before_it_does_anything(desk: Client) -> None:
-    alert = factories.AlertFactory.create(alert_message="It got worse.")
+def test_list_reads_its_pages_through_the_index_of_its_order(desk: Client) -> None:
+    factories.AlertFactory.create_batch(3)
+    with CaptureQueriesContext(connection) as seen:
+        shown(desk)
+    rows = next(q["sql"] for q in seen if "verdict_at" in q["sql"])
 
-    html = act(desk, "resolve", alert)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("SET LOCAL enable_sort = off")
+        cursor.execute(f"EXPLAIN {rows}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
 
-    assert "What was done" in html
-    assert "It got worse." in html
-    assert not Alert.objects.get(pk=alert.pk).is_resolved
-
-
-def test_resolve_stores_action_notes_and_actor(desk: Client) -> None:
-    alerts = factories.AlertFactory.create_batch(2)
-    answer = {"confirm": "Resolve", "done-action": "false_alarm", "done-notes": "a holiday"}
-
-    html = act(desk, "resolve", *alerts, **answer)
-
-    for alert in alerts:
-        alert.refresh_from_db()
-        assert alert.state == "resolved"
-        assert alert.resolution_action == "false_alarm"
-        assert (alert.resolution_notes, alert.resolved_by) == ("a holiday", "user:ada")
-    assert "2 resolved." in html
-    assert {e.get_change_message() for e in LogEntry.objects.all()} == {"Resolved: False alarm."}
-
-
-def test_resolve_with_an_unknown_action_asks_again(desk: Client) -> None:
-    alert = factories.AlertFactory.create()
-
-    html = act(desk, "resolve", alert, confirm="Resolve", **{"done-action": "magic"})
-
-    assert "Select a valid choice" in html
-    assert not Alert.objects.get(pk=alert.pk).is_resolved
-
-
-def test_resolve_of_what_is_resolved_says_so_and_offers_nothing(desk: Client) -> None:
-    alert = factories.AlertFactory.create(resolved=True)
-
-    response = desk.post(f"{LIST}?life=all", {"action": "resolve", "_selected_action": [alert.pk]})
-
-    assert b"None of the selected alerts is open" in response.content
-    assert b'name="confirm"' not in response.content
-
-
-def test_reopen_opens_again(desk: Client) -> None:
-    alert = factories.AlertFactory.create(resolved=True)
-
-    desk.post(f"{LIST}?life=all", {"action": "reopen", "_selected_action": [alert.pk]})
-
-    alert.refresh_from_db()
-    assert (alert.state, alert.is_resolved) == ("open", False)
-    assert alert.metadata["reopened_by"] == "user:ada"
-
-
-def test_reopen_beside_an_open_one_of_the_same_condition_is_refused(desk: Client) -> None:
-    alert = factories.AlertFactory.create(resolved=True, condition_key="same")
-    factories.AlertFactory.create(condition_key="same")
-
-    response = desk.post(
-        f"{LIST}?life=all", {"action": "reopen", "_selected_action": [alert.pk]}, follow=True
-    )
-
-    assert b"is open already" in response.content
-    assert Alert.objects.get(pk=alert.pk).is_resolved
-
-
-def test_change_page_is_read_only(desk: Client) -> None:
-    alert = factories.AlertFactory.create(state="acknowledged", metadata={"acknowledged_by": "bo"})
-    address = reverse("admin:modelperf_alert_change", args=[alert.pk])
-
-    html = desk.get(address).content.decode()
-
-    assert not re.search(
-        r'<(input|textarea|select)(?! type="hidden")[^>]*name="(?!csrf|theme)[a-z_]+"', html
-    )
-    assert "Acknowledged by bo" in html
-    assert desk.post(address, {"alert_message": "changed"}).status_code == 403
-
-
-def page_of(alert: Alert) -> str:
-    return reverse("admin:modelperf_alert_change", args=[alert.pk])
-
-
-@pytest.mark.parametrize(
-    ("fields", "offered"),
-    [
-        ({}, ["acknowledge", "resolve"]),
-        ({"state": "acknowledged"}, ["resolve"]),
-        ({"resolved": True}, ["reopen"]),
-    ],
-)
-def test_page_of_an_alert_offers_the_verbs_of_its_state(
-    desk: Client, fields: dict[str, Any], offered: list[str]
-) -> None:
-    alert = factories.AlertFactory.create(**fields)
-
-    html = desk.get(page_of(alert)).content.decode()
-
-    assert re.findall(r'name="action" value="(\w+)"', html) == offered
-    assert f"machine={alert.machine_id}&amp;type={alert.model_type}" in html
-
-
-def test_verb_of_a_page_is_that_of_the_list_and_returns_to_the_page(desk: Client) -> None:
-    alert = factories.AlertFactory.create(resolved=True)
-    chosen = {"action": "reopen", "_selected_action": alert.pk, "page": alert.pk}
-
-    response = desk.post(f"{LIST}?life=all", chosen)
-
-    assert response["Location"] == page_of(alert)
-    assert Alert.objects.get(pk=alert.pk).metadata["reopened_by"] == "user:ada"
-
-
-def test_resolve_from_a_page_asks_without_a_preselected_answer_and_returns(desk: Client) -> None:
-    alert = factories.AlertFactory.create()
-    chosen = {"action": "resolve", "_selected_action": alert.pk, "page": alert.pk}
-
-    html = desk.post(f"{LIST}?life=all", chosen).content.decode()
-    unanswered = act(desk, "resolve", alert, confirm="Resolve", **{"done-action": ""})
-    answer = {"confirm": "Resolve", "done-action": "false_alarm"}
-    response = desk.post(f"{LIST}?life=all", chosen | answer)
-
-    assert '<option value="" selected>Choose…' in html
-    assert f'name="page" value="{alert.pk}"' in html
-    assert "This change does not open it again; a later change does." in html
-    assert "This field is required" in unanswered
-    assert response["Location"] == page_of(alert)
-    assert Alert.objects.get(pk=alert.pk).is_resolved
+    assert "model_alerts_worst_first" in plan
+    assert "Sort" not in plan
 
 
 def test_alerts_are_neither_added_nor_deleted_by_hand(desk: Client) -> None:
@@ -319,46 +403,6 @@ def test_alerts_are_neither_added_nor_deleted_by_hand(desk: Client) -> None:
 
     assert desk.get(f"{LIST}add/").status_code == 403
     assert desk.post(f"{LIST}{alert.pk}/delete/", {"post": "yes"}).status_code == 403
-    act(desk, "delete_selected", alert, post="yes")
+    chosen = {"action": "delete_selected", "_selected_action": alert.pk, "post": "yes"}
+    desk.post(LIST, chosen)
     assert Alert.objects.filter(pk=alert.pk).exists()
-
-
-def test_staff_who_may_only_view_has_no_verbs() -> None:
-    viewer = factories.UserFactory.create(is_staff=True)
-    viewer.user_permissions.add(Permission.objects.get(codename="view_alert"))
-    alert = factories.AlertFactory.create()
-    client = Client()
-    client.force_login(viewer)
-
-    assert b'name="action"' not in client.get(LIST).content
-    assert b'name="action"' not in client.get(page_of(alert)).content
-    client.post(LIST, {"action": "acknowledge", "_selected_action": [alert.pk]})
-    assert Alert.objects.get(pk=alert.pk).state == "open"
-
-
-def test_the_page_of_a_fleet_alert_lists_its_machines(desk: Client) -> None:
-    alert = factories.AlertFactory.create(fleet=True)
-    details = {"peak_statistic": 7.25, "baseline": 1.25, "current": 1.75}
-    for name, left_at in (("pump north", None), ("pump south", timezone.now())):
-        model = factories.ModelVersionFactory.create(machine__name=name)
-        alert.members.create(
-            machine=model.machine,
-            model=model,
-            condition_key=name,
-            details=details if left_at is None else {},
-            joined_at=alert.alert_timestamp,
-            left_at=left_at,
-        )
-
-    html = desk.get(f"{LIST}{alert.pk}/change/").content.decode()
-
-    north, south = re.findall(r"<tr><td><a[^>]*>(.*?)</tr>", html)
-    assert re.sub(r"<[^>]+>", "|", north).split("|")[0] == "pump north"
-    for text in ("7.25", "1.25 → 1.75", "<td>–</td>"):
-        assert text in north
-    assert "pump south" in south
-    assert "– → –" in south
-    assert south.count("just now") == 2
-    assert html.index("<h2>Machines</h2>") < html.index("field-alert_details")
-    other = factories.AlertFactory.create()
-    assert "<h2>Machines</h2>" not in desk.get(f"{LIST}{other.pk}/change/").content.decode()

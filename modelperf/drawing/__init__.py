@@ -1,0 +1,1 @@
+"""Drawings and names of metrics that the admin and the pages share, made on the server."""
