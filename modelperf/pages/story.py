@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
+from django.db.models import F, Q, Window
 from django.db.models.fields.json import KT
+from django.db.models.functions import Lag
 from django.urls import reverse
 from django.utils.text import capfirst
 
-from modelperf.models import ABTest, Alert, ModelActivation, TrainingRun
+from modelperf.models import ABTest, Alert, AlertEvent, ModelActivation, TrainingRun
 from modelperf.pages.fleet import Row
 from modelperf.services.alerts_conditions import JUDGED_TYPES
 from modelperf.services.alerts_following import RETRAINED
@@ -76,21 +80,26 @@ class Story:
 def story(row: Row, runs: Sequence[TrainingRun], tests: Sequence[ABTest]) -> Story:
     """Return the story of a series, of which the newest runs and tests are given."""
     alerts, activations = _alerts(row), _activations(row)
-    told = [
-        *(_opened(alert) for alert in alerts),
+    turns = _turns(alerts)
+    done = [
         *(event for run in runs for event in _of_run(run, {alert.pk for alert in alerts})),
         *(event for test in tests for event in _of_test(test)),
         *(_activated(activation) for activation in activations),
     ]
-    resolved = [_resolved(alert) for alert in alerts if alert.resolved_at]
-    ends = [event.when for event in told]
-    placed = [(event.when, event) for event in told]
-    placed += [(_after(event, ends), event) for event in resolved]
+    times = [event.when for event in done]
+    placed = [
+        *((event.when, event) for alert in alerts for event in _openings(alert, turns[alert.pk])),
+        *((event.when, event) for event in done),
+        *(
+            (_after(event, times), event)
+            for alert in alerts
+            for event in _endings(alert, turns[alert.pk])
+        ),
+    ]
     # Sorting keeps the order of what happened at once, which is the order above.
     events = [event for _, event in sorted(placed, key=lambda pair: pair[0])]
-    is_cut = len(events) > MOST_EVENTS or any(
-        len(source) >= MOST_EVENTS for source in (runs, tests, activations, alerts)
-    )
+    sources = (runs, tests, activations, alerts, [*chain.from_iterable(turns.values())])
+    is_cut = len(events) > MOST_EVENTS or any(len(source) >= MOST_EVENTS for source in sources)
     return Story(events[-MOST_EVENTS:], is_cut)
 
 
@@ -115,32 +124,67 @@ def _activations(row: Row) -> list[ModelActivation]:
     return list(found.order_by("-activated_at", "-id")[:MOST_EVENTS])
 
 
-def _opened(alert: Alert) -> Event:
-    waits = "" if alert.is_resolved else getattr(alert, "waits", None)
+def _turns(alerts: Sequence[Alert]) -> dict[uuid.UUID, list[Any]]:
+    """Return the newest events in which alerts opened or ended, oldest first, by alert.
+
+    An alert from before there were events is its own.
+    """
+    before = Window(Lag("is_resolved"), partition_by="pgh_obj_id", order_by="pgh_id")
+    events = AlertEvent.objects.filter(pgh_obj_id__in=[alert.pk for alert in alerts])
+    turns = events.annotate(was_resolved=before).filter(
+        Q(was_resolved__isnull=True) | ~Q(was_resolved=F("is_resolved"))
+    )
+    newest = turns.order_by("-pgh_id")[:MOST_EVENTS]
+    of_alert: dict[uuid.UUID, list[Any]] = defaultdict(list)
+    for turn in reversed(newest):
+        of_alert[turn.pgh_obj_id].append(turn)
+    if len(newest) < MOST_EVENTS:
+        for alert in alerts:
+            of_alert.setdefault(alert.pk, [alert])
+    return of_alert
+
+
+def _openings(alert: Alert, turns: Sequence[Any]) -> Iterator[Event]:
+    """Yield each time an alert opened, with what it said when it ended, or says now."""
+    for turn, following in zip(turns, [*turns[1:], alert], strict=True):
+        was_resolved = getattr(turn, "was_resolved", None)
+        if was_resolved and not turn.is_resolved:
+            yield _opened(alert, turn, following)
+        elif was_resolved is None:
+            yield _opened(alert, turn, turn if turn.is_resolved else following, is_first=True)
+
+
+def _opened(alert: Alert, turn: Any, says: Any, *, is_first: bool = False) -> Event:
+    by = "" if is_first else str((turn.pgh_context or {}).get("actor", ""))
+    is_now = says is alert and not alert.is_resolved
+    waits = getattr(alert, "waits", None) if is_now else None
     return Event(
-        when=alert.alert_timestamp,
-        glyph=alert.severity if alert.severity != Alert.Severity.NORMAL else "open",
-        css=severity_state(alert.severity),
-        word="Alert opened",
-        text=alert.alert_message,
+        when=turn.pgh_created_at if by else turn.alert_timestamp,
+        glyph=says.severity if says.severity != Alert.Severity.NORMAL else "open",
+        css=severity_state(says.severity),
+        word="Alert reopened" if by else "Alert opened" if is_first else "Alert opened again",
+        text=says.alert_message,
         note=f"Automatic retraining waits: {waits}" if waits else "",
+        by=actor(by) if by else "",
         page=_page("alert", alert.pk),
     )
 
 
-def _resolved(alert: Alert) -> Event:
-    assert alert.resolved_at is not None  # noqa: S101 -- a resolved alert has one, as the caller saw
-    return Event(
-        when=alert.resolved_at,
-        glyph="ok",
-        css="improved" if alert.resolution_action == RETRAINED else "stable",
-        word="Alert resolved",
-        text=f"{words(alert.resolution_action)}: {words(alert.alert_type).lower()}"
-        f"{_of_version(alert.model_version)}.",
-        note=alert.resolution_notes,
-        by=actor(alert.resolved_by or ""),
-        page=_page("alert", alert.pk),
-    )
+def _endings(alert: Alert, turns: Sequence[Any]) -> Iterator[Event]:
+    """Yield each time an alert ended."""
+    for turn in turns:
+        if turn.is_resolved:
+            yield Event(
+                when=turn.resolved_at,
+                glyph="ok",
+                css="improved" if turn.resolution_action == RETRAINED else "stable",
+                word="Alert resolved",
+                text=f"{words(turn.resolution_action)}: {words(alert.alert_type).lower()}"
+                f"{_of_version(turn.model_version)}.",
+                note=turn.resolution_notes,
+                by=actor(turn.resolved_by or ""),
+                page=_page("alert", alert.pk),
+            )
 
 
 def _of_run(run: TrainingRun, told: Container[uuid.UUID | None]) -> Iterator[Event]:

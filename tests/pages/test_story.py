@@ -11,9 +11,9 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from modelperf.models import Alert, ModelVersion, TrainingRun
+from modelperf.models import Alert, AlertEvent, ModelVersion, TrainingRun
 from modelperf.pages import story as stories
-from modelperf.services import ab_tests, registry, training
+from modelperf.services import ab_tests, alerts, registry, training
 from tests import factories
 from tests.pages import worlds
 
@@ -179,6 +179,78 @@ def test_a_resolution_follows_what_the_same_look_did(logged_in: Client) -> None:
     registry.activate_model(model=new, by="system:retraining")
     words = [event.split()[0] for event in told(logged_in, alert.machine_id)]
     assert words == ["Alert", "Version", "Alert"]
+
+
+def test_every_opening_and_ending_of_an_alert_is_told(logged_in: Client) -> None:
+    """By people and by itself; each opening with what the alert said while it lasted."""
+    days = [timezone.now() - timedelta(days=age) for age in range(4, 0, -1)]
+    alert = factories.AlertFactory.create(alert_timestamp=days[0], alert_message="It began.")
+    Alert.objects.update(occurrences=9, alert_message="It went on.")
+    end = {"state": "resolved", "is_resolved": True, "resolved_by": "system"}
+    Alert.objects.update(**end, resolved_at=days[1], resolution_action="recovered")
+    again = {"state": "open", "is_resolved": False, "resolved_by": None, "resolved_at": None}
+    Alert.objects.update(
+        **again, alert_timestamp=days[2], resolution_action="", alert_message="It is back."
+    )
+    # Neither is an opening or an ending.
+    Alert.objects.update(severity="critical")
+    alert.refresh_from_db()
+    alerts.acknowledge(alert=alert, by=BY)
+    Alert.objects.update(**end, resolved_at=days[3], resolution_action="recovered")
+    alerts.reopen(alert=alert, by=BY)
+    assert told(logged_in, alert.machine_id) == [
+        "Alert opened It went on.",
+        "Alert resolved Recovered: drift detected of version 1. by modelperf",
+        "Alert opened again It is back.",
+        "Alert resolved Recovered: drift detected of version 1. by modelperf",
+        "Alert reopened It is back. by ada",
+    ]
+
+
+def test_reopening_follows_a_resolution_of_a_moment_ago(logged_in: Client) -> None:
+    """What the same look did comes before a resolution, what was done to the alert does not."""
+    alert = factories.AlertFactory.create(alert_timestamp=timezone.now() - timedelta(days=1))
+    alerts.resolve(alert=alert, by="user:bob", action="fixed")
+    alerts.reopen(alert=alert, by=BY)
+    resolved, reopened = AlertEvent.objects.order_by("pgh_id")[1:]
+    AlertEvent.objects.filter(pk=reopened.pk).update(
+        pgh_created_at=resolved.resolved_at + timedelta(seconds=9)
+    )
+    words = [event.split()[1] for event in told(logged_in, alert.machine_id)]
+    assert words == ["opened", "resolved", "reopened"]
+
+
+def test_alerts_from_before_there_was_a_history_are_told_as_far_as_known(
+    logged_in: Client,
+) -> None:
+    alert = factories.AlertFactory.create(
+        resolved=True, alert_timestamp=timezone.now() - timedelta(days=1)
+    )
+    AlertEvent.objects.all().delete()
+    expected = [
+        "Alert opened The model got worse.",
+        "Alert resolved Fixed: drift detected of version 1. by tests",
+    ]
+    assert told(logged_in, alert.machine_id) == expected
+    alerts.reopen(alert=alert, by=BY)
+    alerts.resolve(alert=alert, by=BY, action="accepted", notes="the old pump")
+    assert told(logged_in, alert.machine_id)[-1] == (
+        "Alert resolved Accepted: drift detected of version 1. the old pump by ada"
+    )
+
+
+def test_of_alerts_that_open_often_the_newest_turns_are_told(
+    logged_in: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stories, "MOST_EVENTS", 3)
+    alert = factories.AlertFactory.create(alert_timestamp=timezone.now() - timedelta(days=1))
+    for _ in range(2):
+        alerts.resolve(alert=alert, by=BY, action="fixed")
+        alerts.reopen(alert=alert, by=BY)
+    html = logged_in.get(PAGE, {"machine": alert.machine_id}).content.decode()
+    assert "what came before is left out" in html
+    assert len(told(logged_in, alert.machine_id)) == 3
+    assert not any(event.startswith("Alert opened") for event in told(logged_in, alert.machine_id))
 
 
 def test_events_lead_to_the_admin_for_staff_only(logged_in: Client, superuser: User) -> None:
