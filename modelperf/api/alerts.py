@@ -1,46 +1,44 @@
-"""Alerts: what is going on, and the verbs of triage."""
+"""Alerts: what is going on, and the story of each."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from django.db.models import CharField, F, Value
+from django.contrib.auth.models import User
+from django.db.models import F, Q, QuerySet
+from django.http import HttpResponse
 from django_filters import Filter
-from msgspec import Struct
+from msgspec import Meta, Struct, structs
 
-from modelperf.api.authentication import TRIAGE
-from modelperf.api.base import Answer, Endpoint, Rows, call, next_link, rows
-from modelperf.api.cursors import BY_ID, Order, Page, page
+from modelperf.api import alerts_active, csv_pages
+from modelperf.api.alerts_answers import (
+    ActiveAlert,
+    AlertAnswer,
+    AlertDetail,
+    AlertType,
+    MemberAnswer,
+    Severity,
+    State,
+    StepAnswer,
+    named,
+)
+from modelperf.api.alerts_verbs import Triage, Username, etag
+from modelperf.api.base import Answer, Rows, call, next_link, rows, shaped
+from modelperf.api.cursors import BY_ID, Order, Page, next_address, page
 from modelperf.api.filters import Filters, SeriesFilters
-from modelperf.api.parameters import Cursor, Instant, Limit, ModelType, Notes
-from modelperf.models import Alert, UnresolvedAlert
-from modelperf.models.alerts import severity_rank
-from modelperf.services import alerts
+from modelperf.api.parameters import Cursor, Limit, ModelType, Time
+from modelperf.models import Alert
+from modelperf.services import alerts_history
 
-Severity = Literal["normal", "warning", "critical"]
-State = Literal["open", "acknowledged", "snoozed", "resolved"]
-Resolution = Literal[alerts.RESOLUTIONS]  # type: ignore[valid-type]
 WORST_FIRST: Final = Order(("rank", "-alert_timestamp", "-id"), (int, datetime, uuid.UUID))
-
-
-class ActiveAlert(Struct):
-    """An unresolved alert; without a machine it is one of the fleet."""
-
-    id: uuid.UUID
-    alert_type: str
-    severity: Severity
-    model_type: str
-    machine_id: uuid.UUID | None
-    machine_name: str | None
-    alert_message: str
-    alert_timestamp: Instant
-    is_resolved: bool
-    auto_action_taken: bool
-    state: State
-    count: int
-    assignee: str | None
+ME, NONE = "me", "none"
+# What stands in no cell of a table.
+_STRUCTURED: Final = {"alert_details", "auto_action_result", "metadata"}
+_IN_CSV: Final = tuple(
+    name for name in AlertAnswer.__struct_encode_fields__ if name not in _STRUCTURED
+)
 
 
 class ActiveAlertFilters(SeriesFilters):
@@ -60,79 +58,65 @@ class ActiveAlertQuery(Struct):
     limit: Limit = 500
 
 
-class AlertAnswer(Struct):
-    """One alert: a condition from its first sight to its resolution."""
+class Whose(Filter):  # type: ignore[misc]
+    """By the name of who has it, or by `none`."""
 
-    id: uuid.UUID
-    alert_type: str
-    condition_key: str
-    state: State
-    occurrences: int
-    severity: Severity
-    model_id: uuid.UUID | None
-    model_type: str
-    machine_id: uuid.UUID | None
-    model_version: int | None
-    alert_timestamp: Instant
-    alert_message: str
-    alert_details: dict[str, Any]
-    current_metric_value: float | None
-    threshold_value: float | None
-    baseline_metric_value: float | None
-    is_resolved: bool
-    resolved_at: Instant | None
-    resolution_action: str
-    resolved_by: str | None
-    resolution_notes: str
-    auto_action_taken: bool
-    auto_action_type: str
-    auto_action_result: Any
-    metadata: dict[str, Any]
-    created_at: Instant
+    def filter(self, qs: QuerySet[Any], value: str | None) -> QuerySet[Any]:
+        """Keep what is somebody's, or nobody's."""
+        if value is None:
+            return qs
+        path, _, _ = self.field_name.partition("__")
+        return qs.filter(
+            **({f"{path}__isnull": True} if value == NONE else {self.field_name: value})
+        )
 
 
-class MemberAnswer(Struct):
-    """A machine that a fleet alert is about; `left_at` tells when it was no longer."""
+class Said(Filter):  # type: ignore[misc]
+    """By words of the message, or of the machine's name."""
 
-    machine_id: uuid.UUID
-    machine_name: str
-    model_id: uuid.UUID
-    model_version: int
-    details: dict[str, Any]
-    joined_at: Instant
-    left_at: Instant | None
-
-
-class AlertDetail(AlertAnswer):
-    """One alert with its members, who have left last; only alerts of the fleet have any."""
-
-    members: list[MemberAnswer]
+    def filter(self, qs: QuerySet[Any], value: str | None) -> QuerySet[Any]:
+        """Keep what has the text in one of them, in capitals or not."""
+        if value is None:
+            return qs
+        return qs.filter(Q(alert_message__icontains=value) | Q(machine__name__icontains=value))
 
 
 class AlertFilters(ActiveAlertFilters):
-    """By what became of them, too."""
+    """By what became of them, by who has them, and by when they were opened."""
 
+    alert_type = Filter()
     state = Filter()
     is_resolved = Filter()
+    assignee = Whose("assignee__username")
+    team = Whose("team__name")
+    since = Filter("alert_timestamp", "gte")
+    until = Filter("alert_timestamp", "lt")
+    q = Said()
+    fleet = Filter("machine", "isnull")
 
 
 class AlertQuery(ActiveAlertQuery):
-    """Which alerts are listed, resolved ones included."""
+    """Which alerts are listed, resolved ones included; `since` and `until` bound when they opened.
+
+    `assignee` is a username, `me` or `none`, `team` the name of a group or `none`. `q` is text
+    in the message or in the machine's name. `fleet` keeps alerts of the fleet, or leaves them out.
+    """
 
     filters: ClassVar[Filters] = AlertFilters
     limit: Limit = 100
+    alert_type: AlertType | None = None
     state: State | None = None
     is_resolved: bool | None = None
+    assignee: Username | None = None
+    team: Username | None = None
+    since: Time | None = None
+    until: Time | None = None
+    q: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    fleet: bool | None = None
+    format: Literal["json", "csv"] = "json"
 
 
-class Resolving(Struct):
-    """What was done about an alert."""
-
-    action: Resolution
-    notes: Notes = ""
-
-
-class Alerts(Endpoint):
+class Alerts(Triage):
     """Alerts and their triage."""
 
     @call(takes=ActiveAlertQuery, answers=list[ActiveAlert], problems=(404,))
@@ -143,50 +127,43 @@ class Alerts(Endpoint):
         """
         if given.machine_id:
             self.machine(given.machine_id)
-        visible = UnresolvedAlert.objects.within(self.access.machine_ids)
-        found = self.current(visible, given.machine_id)
-        # Nobody can be assigned yet, which is what null says.
-        nobody = Value(None, output_field=CharField())
-        found = found.annotate(rank=severity_rank(), count=F("occurrences"), assignee=nobody)
-        results, link = page(self.request, found, ActiveAlert, order=WORST_FIRST, given=given)
-        return Answer(Rows(results), headers=next_link(link))
+        within = self.access.machine_ids
+        found, cursor = alerts_active.rows(given, WORST_FIRST, within=within)
+        link = next_address(self.request, cursor) if cursor else None
+        return Answer(Rows(found), headers=next_link(link))
 
     @call(takes=AlertQuery, answers=Page[AlertAnswer])
-    def browse(self, given: AlertQuery) -> Answer:
+    def browse(self, given: AlertQuery) -> Answer | HttpResponse:
         """List alerts, the newest first."""
-        found = Alert.objects.within(self.access.machine_ids)
-        return self.page(found, AlertAnswer, order=BY_ID, given=given)
+        found = named(Alert.objects.within(self.access.machine_ids))
+        given = structs.replace(given, assignee=self._username(given.assignee))
+        if given.format == "json":
+            return self.page(found, AlertAnswer, order=BY_ID, given=given)
+        results, link = page(self.request, found, AlertAnswer, order=BY_ID, given=given)
+        return csv_pages.answer(results, _IN_CSV, name="alerts", headers=next_link(link))
 
     @call(answers=AlertDetail, problems=(404,))
-    def retrieve(self, id: uuid.UUID) -> dict[str, Any]:
-        """Tell about an alert; of one of the fleet, which machines it is about."""
-        alert = self._alert(id)
+    def retrieve(self, id: uuid.UUID) -> Answer:
+        """Tell all about an alert; of one of the fleet, which machines it is about.
+
+        Its ETag, sent back as If-Match, lets a verb change no other state than this one.
+        """
+        alert = self.alert(id)
+        (told,) = rows(named(Alert.objects.filter(pk=alert.pk)), AlertAnswer).shaped
         members = alert.members.in_order().annotate(
             machine_name=F("machine__name"), model_version=F("model__model_version")
         )
-        return {
-            **{name: getattr(alert, name) for name in AlertAnswer.__struct_fields__},
+        told |= {
             "members": rows(members, MemberAnswer).shaped,
+            "history": shaped(alerts_history.story(alert), list[StepAnswer]),
         }
+        return Answer(Rows(told), headers=etag(told["revision"]))
 
-    @call(answers=AlertAnswer, scope=TRIAGE, problems=(404, 409))
-    def acknowledge(self, id: uuid.UUID) -> Alert:
-        """Take note of an alert."""
-        return alerts.acknowledge(alert=self._alert(id), by=self.actor)
-
-    @call(takes=Resolving, answers=AlertAnswer, scope=TRIAGE, style="body", problems=(404, 409))
-    def resolve(self, given: Resolving, id: uuid.UUID) -> Alert:
-        """Close an alert with what was done about it."""
-        return alerts.resolve(
-            alert=self._alert(id), by=self.actor, action=given.action, notes=given.notes
-        )
-
-    @call(answers=AlertAnswer, scope=TRIAGE, problems=(404, 409))
-    def reopen(self, id: uuid.UUID) -> Alert:
-        """Open a resolved alert again."""
-        return alerts.reopen(alert=self._alert(id), by=self.actor)
-
-    def _alert(self, id: uuid.UUID) -> Alert:
-        found = Alert.objects.within(self.access.machine_ids)
-        alert: Alert = self.one(found, id, "Alert not found")
-        return alert
+    def _username(self, name: str | None) -> str | None:
+        """Return whose alerts are asked for; `me` is whoever is logged in."""
+        if name != ME:
+            return name
+        user: User | None = self.access.user
+        if user is None:
+            raise self.refused("assignee", "A key has no alerts: send a username instead of me.")
+        return user.get_username()

@@ -7,6 +7,7 @@ answer, and the call's part of the OpenAPI document.
 from __future__ import annotations
 
 import functools
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from rest_framework.viewsets import ViewSet
 
 from modelperf.api import parameters
 from modelperf.api.authentication import READ, Access, access_of
-from modelperf.api.cursors import Order, Paged, page
+from modelperf.api.cursors import Order, Paged, page, renamed
 from modelperf.api.parsers import JSON, NDJSON, short
 from modelperf.models import Machine, ModelVersion
 from modelperf.services.errors import FieldError, InvalidError, NotFoundError
@@ -44,6 +45,7 @@ class Call:
     problems: tuple[int, ...]
     lines: bool
     forms: tuple[str, ...]
+    if_match: bool
 
 
 @dataclass
@@ -66,13 +68,15 @@ def call(
     problems: tuple[int, ...] = (),
     lines: bool = False,
     forms: tuple[str, ...] = (),
+    if_match: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., HttpResponse]]:
     """Make a method an endpoint: `method(self, given, **ids)` returns the answer's value.
 
     With `lines` an array that it sends or answers may be one value a line instead; `forms` are the
-    media types of bodies that the method reads itself.
+    media types of bodies that the method reads itself. With `if_match` the method heeds the header
+    If-Match by `self.revision`.
     """
-    declared = Call(takes, answers, scope, style, reshape, sends, problems, lines, forms)
+    declared = Call(takes, answers, scope, style, reshape, sends, problems, lines, forms, if_match)
 
     def decorate(method: Callable[..., Any]) -> Callable[..., HttpResponse]:
         @functools.wraps(method)
@@ -117,7 +121,7 @@ class Rows:
 
 def rows(found: QuerySet[Any], kind: type[Struct]) -> Rows:
     """Return a query's rows with the fields of an answer, in one statement."""
-    return Rows(list(found.values(*kind.__struct_fields__)))
+    return Rows(renamed(list(found.values(*kind.__struct_fields__)), kind))
 
 
 class Nothing(Struct):
@@ -134,7 +138,7 @@ class LengthRequired(APIException):
 class Endpoint(ViewSet):
     """The base of every endpoint."""
 
-    http_method_names = ("get", "head", "post", "put", "patch")
+    http_method_names = ("get", "head", "post", "put", "patch", "delete")
     is_read = False
 
     @property
@@ -209,6 +213,20 @@ class Endpoint(ViewSet):
         results, link = page(self.request, found, kind, order=order, given=given)
         return Answer(Rows({"results": results, "next": link}), headers=next_link(link))
 
+    @property
+    def revision(self) -> int | None:
+        """Return the revision that a change is meant for, None where any will do.
+
+        It is what the `ETag` of an answer named; a proxy that compresses makes a weak one of it.
+        """
+        text = self.request.headers.get("If-Match", "*").strip()
+        if text == "*":
+            return None
+        if (found := _REVISION.fullmatch(text)) is None:
+            msg = 'If-Match is one ETag as it was answered, for instance "3", or *.'
+            raise parameters.invalid([FieldError(("header", "If-Match"), msg, "value_error")])
+        return int(found[1])
+
     def refuse_limited(self, verb: str) -> None:
         """Refuse what concerns no single machine to a key that is limited to some."""
         if self.access.machine_ids is not None:
@@ -249,6 +267,7 @@ def next_link(link: str | None) -> dict[str, str]:
 
 
 _EMPTY: Final = (None, "", "0")
+_REVISION: Final = re.compile(r'(?:W/)?"(\d{1,9})"', re.ASCII)
 
 
 def _as_is(body: Any) -> Any:

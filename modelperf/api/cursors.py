@@ -54,12 +54,21 @@ class Order:
     def after(self, found: QuerySet[Any], cursor: str | None) -> QuerySet[Any]:
         """Return the sorted rows, those after the cursor where one is given."""
         found = found.order_by(*self.names)
-        return found.filter(self._condition(self._values(cursor))) if cursor else found
+        return found.filter(self._condition(self.values(cursor))) if cursor else found
 
     def cursor(self, row: dict[str, Any]) -> str:
         """Return the cursor that continues after the row."""
         values = [row[column] for column in self.columns]
         return base64.urlsafe_b64encode(msgspec.json.encode(values)).decode().rstrip("=")
+
+    def values(self, cursor: str) -> tuple[Any, ...]:
+        """Return the sort values in a cursor; refuse one that is not of this list."""
+        try:
+            text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+            values = msgspec.json.decode(text, type=tuple[self.types])  # type: ignore[name-defined]
+            return tuple(_storable(value) for value in values)
+        except (ValueError, RecursionError):
+            raise _forged() from None
 
     def _condition(self, values: tuple[Any, ...]) -> Q:
         beyond, equal = Q(), Q()
@@ -68,14 +77,6 @@ class Order:
             beyond |= equal & Q(**{f"{column}__{comparison}": value})
             equal &= Q(**{column: value})
         return beyond
-
-    def _values(self, cursor: str) -> tuple[Any, ...]:
-        try:
-            text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
-            values = msgspec.json.decode(text, type=tuple[self.types])  # type: ignore[name-defined]
-            return tuple(_storable(value) for value in values)
-        except (ValueError, RecursionError):
-            raise _forged() from None
 
 
 BY_ID: Final = Order(("-id",), (uuid.UUID,))
@@ -105,12 +106,23 @@ def page(
     link = None
     if len(rows) > given.limit:
         rows.pop()
-        link = _next(request, order.cursor(rows[-1]))
+        link = next_address(request, order.cursor(rows[-1]))
     for row in rows if sorting else ():
         for column in sorting:
             del row[column]
-    return rows, link
+    return renamed(rows, kind), link
 
 
-def _next(request: Request, cursor: str) -> str:
+def renamed(rows: list[dict[str, Any]], kind: type[Struct]) -> list[dict[str, Any]]:
+    """Return rows under the names of the answer, where those are not the columns'."""
+    names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+    others = [(column, name) for column, name in names if column != name]
+    for row in rows if others else ():
+        for column, name in others:
+            row[name] = row.pop(column)
+    return rows
+
+
+def next_address(request: Request, cursor: str) -> str:
+    """Return the address of the page after the cursor."""
     return f"{request.path}?{urlencode(request.query_params.dict() | {'cursor': cursor})}"

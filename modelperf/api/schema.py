@@ -25,6 +25,13 @@ ALWAYS: Final = (400, 401, 403, 422, 429, 503)
 WITH_BODY: Final = (411, 413, 415)
 _BYTES: Final = {"type": "string", "description": "The columns; parameters stand in the query."}
 _LINES: Final = "What the JSON array has, one a line."
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the state that is to be changed, else 409; `*` is any.",
+    "schema": {"type": "string"},
+}
 
 
 class FieldProblem(Struct):
@@ -65,7 +72,11 @@ class CallSchema(AutoSchema):
             "operationId": self._operation_id(),
             "summary": summary.rstrip("."),
             "description": _text(description, self._scope()),
-            "parameters": [*self._path_parameters(), *self._query_parameters()],
+            "parameters": [
+                *self._path_parameters(),
+                *self._query_parameters(),
+                *([_IF_MATCH] if self.call.if_match else []),
+            ],
             "tags": [type(self.view).__name__],
             "requestBody": self._body(),
             "security": self.get_auth(),

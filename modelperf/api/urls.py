@@ -16,6 +16,7 @@ from modelperf.api.policies import Policies
 from modelperf.api.problems import not_found
 from modelperf.api.profiles import Profiles
 from modelperf.api.registry import Machines, Models, ModelSeries
+from modelperf.api.silences import Silences
 from modelperf.api.training import Training
 from modelperf.api.training_reports import TrainingReports
 
@@ -74,10 +75,22 @@ ab_tests = [
 ]
 alerts = [
     path("alerts", Alerts.as_view({"get": "browse"})),
+    path("alerts/bulk", Alerts.as_view({"post": "bulk"})),
     path("alerts/<str:id>", Alerts.as_view({"get": "retrieve"})),
     path("alerts/<str:id>/acknowledge", Alerts.as_view({"post": "acknowledge"})),
     path("alerts/<str:id>/resolve", Alerts.as_view({"post": "resolve"})),
+    path("alerts/<str:id>/snooze", Alerts.as_view({"post": "snooze"})),
+    path("alerts/<str:id>/assign", Alerts.as_view({"post": "assign"})),
     path("alerts/<str:id>/reopen", Alerts.as_view({"post": "reopen"})),
+    path("alerts/<str:id>/comment", Alerts.as_view({"post": "comment"})),
+]
+silences = [
+    path("silences", Silences.as_view({"get": "browse", "post": "create"})),
+    path("silences/preview", Silences.as_view({"post": "preview"})),
+    path(
+        "silences/<str:id>",
+        Silences.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
 ]
 policies = [
     path("policies", Policies.as_view({"get": "browse"})),
@@ -94,7 +107,7 @@ policies = [
     ),
 ]
 recorded = [*contract, *registry, *metrics, *profiles]
-nouns = [*recorded, *checks, *training, *ab_tests, *alerts, *policies]
+nouns = [*recorded, *checks, *training, *ab_tests, *alerts, *silences, *policies]
 
 urlpatterns = [
     path("v1/model-performance/", include(nouns)),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
+from django.utils import timezone
 from msgspec import structs
 from rest_framework.test import APIClient
 
 from modelperf.api import urls
 from modelperf.api.base import Call
-from modelperf.models import ModelVersion
+from modelperf.models import ModelVersion, Silence
 from tests import factories
 from tests.api.calls import NOWHERE, ROOT, places
 
@@ -50,6 +53,24 @@ OTHERS = {
     "check_run_id": NOWHERE,
     "feature": "another",
     "role": "target",
+    "alert_type": "data_drift",
+    "assignee": "none",
+    "team": "none",
+    "since": LATER,
+    "until": LONG_AGO,
+    "q": "another",
+    "fleet": "true",
+    "owner": "another",
+}
+# Values that keep it where no field of the row has them.
+WANTED = {
+    "start": LONG_AGO,
+    "end": LATER,
+    "is_current": True,
+    "since": LONG_AGO,
+    "until": LATER,
+    "q": "GOT WORSE",
+    "fleet": False,
 }
 FILTERS = [(path, name) for path, call in LISTS.items() for name in call.takes.filters.base_filters]
 
@@ -69,6 +90,7 @@ def test_the_lists_are_all_there() -> None:
         "ab-test/active",
         "alerts",
         "alerts/active",
+        "silences",
     }
 
 
@@ -88,7 +110,17 @@ def model() -> ModelVersion:
     factories.LatestPerformanceFactory.of(metric)
     factories.TrainingRunFactory(machine=model.machine)
     factories.ABTestFactory(model_a=model, machine=model.machine)
-    factories.AlertFactory(model=model)
+    team = Group.objects.create(name="night shift")
+    factories.AlertFactory(model=model, assignee=factories.UserFactory(), team=team)
+    now = timezone.now()
+    Silence.objects.create(
+        matchers={"machine": ["*"]},
+        reason="a new bearing",
+        owner="Ada",
+        starts_at=now,
+        ends_at=now + timedelta(hours=1),
+        created_by="user:ada",
+    )
     reference = factories.FeatureReferenceFactory(model=model)
     factories.WindowProfileFactory(reference=reference)
     run = factories.CheckRunFactory(machine=model.machine, model_type=model.model_type)
@@ -105,7 +137,7 @@ def test_a_filter_keeps_what_fits_and_nothing_else(
         return list(answer if isinstance(answer, list) else answer["results"])
 
     row = found()[0]
-    wanted = {"start": LONG_AGO, "end": LATER, "is_current": True, **row}[name]
+    wanted = (WANTED | row)[name]
     unwanted = OTHERS.get(name, str(not wanted).lower())
     wanted = str(wanted).lower() if type(wanted) is bool else wanted
     assert row["id"] in [one["id"] for one in found(**{name: wanted})]
