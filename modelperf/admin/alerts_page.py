@@ -3,38 +3,70 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 from urllib.parse import urlencode
 
-from django.contrib import admin
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
+from django.forms import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from modelperf.admin.base import ReadOnlyAdmin
+from modelperf.admin import alerts_page_around as around
+from modelperf.admin.alerts_page_chart import drawing
+from modelperf.admin.alerts_page_facts import condition, facts, standing
+from modelperf.admin.alerts_page_verdict import evidence, sentences
+from modelperf.admin.base import ReadOnlyAdmin, actor
 from modelperf.models import Alert
-from modelperf.templatetags.presentation import ago, moment, number
+from modelperf.services import alerts, alerts_history
+from modelperf.services.errors import DomainError
+from modelperf.services.policies import PolicyValues, policy_of
+from modelperf.templatetags.presentation import actor as named_actor
+from modelperf.templatetags.presentation import ago
+
+# Which actions of the list are offered for an alert by its state; Django leaves out those that
+# the user may not do.
+_TAKE: Final = ("acknowledge", "snooze", "assign_to_me", "assign", "resolve", "retrain")
+_OFFERED: Final = {
+    Alert.State.OPEN: _TAKE,
+    Alert.State.ACKNOWLEDGED: _TAKE[1:],
+    Alert.State.SNOOZED: _TAKE,
+    Alert.State.RESOLVED: ("reopen",),
+}
+_OF_SERIES: Final = frozenset({"retrain"})
+
+
+@dataclass(frozen=True, slots=True)
+class VerbButton:
+    """An action of the list as a button."""
+
+    action: str
+    label: str
 
 
 class AlertPage(ReadOnlyAdmin):
     """Shows one alert; what it offers to do are the actions of the list."""
 
+    class Media:
+        js: ClassVar = [Script("js/triage.js", type="module")]
+
     fieldsets = (
-        (None, {"fields": ("badge", "alert_message", "where", "model_type", "model_version")}),
-        ("Numbers", {"fields": ("now", "before", "limit", "since", "alert_details")}),
         (
-            "Life",
+            None,
             {
                 "fields": (
-                    "life",
-                    "opened",
-                    "acknowledged",
-                    "resolved_at",
-                    "resolved_by",
-                    "resolution_action",
-                    "resolution_notes",
-                    "condition_key",
+                    ("alert_type", "model_type", "model_version"),
+                    "alert_message",
+                    ("condition_key", "occurrences", "revision"),
+                    ("current_metric_value", "baseline_metric_value"),
+                    ("threshold_value", "peak_metric_value"),
+                    ("created_at", "alert_timestamp", "last_seen_at"),
+                    ("seen_through", "told_through"),
+                    "alert_details",
                 )
             },
         ),
@@ -43,62 +75,74 @@ class AlertPage(ReadOnlyAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """Offer the list's verbs on the page of one alert too, and the way to its series."""
+        """Tell the alert's story, and offer the list's verbs."""
         alert: Alert = context["original"]
-        may_change = self.has_change_permission(request)
+        found = evidence(alert)
+        metric = alert.alert_details.get("metric") or (found.metric if found else "")
+        told, versions = condition(alert), around.versions(alert)
         more = {
-            "verbs": _verbs(alert) if may_change else [],
+            "title": told.sentence,
+            "subtitle": None,
+            "told": told,
+            "verbs": self._verbs(request, alert),
+            "may_comment": self.has_change_permission(request),
             "series_page": _series_page(alert),
-            "members": alert.members.in_order().select_related("machine", "model"),
+            "standing": standing(alert),
+            "facts": facts(alert, metric),
+            "sentences": sentences(alert, found, _policy(alert)),
+            "chart": drawing(alert, metric, found, _served(versions)),
+            "members": around.members(alert),
+            "versions": versions,
+            "runs": around.runs(alert),
+            "tests": around.tests(alert),
+            "related": around.related(alert),
+            "story": alerts_history.story(alert)[::-1],
         }
         return super().render_change_form(request, context | more, *args, **kwargs)
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Alert], *args: Any, **kwargs: Any
     ) -> HttpResponse | None:
-        """Return to the page of the one alert where the verb was chosen there."""
-        response = super().response_action(request, queryset, *args, **kwargs)
+        """Do what was chosen on the page of one alert, and return there.
+
+        What the list filters by then plays no part; nothing is done about an alert that somebody
+        else has changed since the page was shown.
+        """
         page = page_of(request)
-        if page and isinstance(response, HttpResponseRedirect):
-            return redirect("admin:modelperf_alert_change", page)
-        return response
+        alert = self.get_queryset(request).filter(pk=page).first() if page else None
+        if alert is None:
+            return super().response_action(request, queryset, *args, **kwargs)
+        back = redirect("admin:modelperf_alert_change", alert.pk)
+        if "comment" in request.POST:
+            self._comment(request, alert)
+            return back
+        if _is_stale(request, alert):
+            self.message_user(request, _who_was_first(alert), messages.ERROR)
+            return back
+        only = self.get_queryset(request).filter(pk=alert.pk)
+        response = super().response_action(request, only, *args, **kwargs)
+        is_done = response is None or isinstance(response, HttpResponseRedirect)
+        return back if is_done else response
 
-    @admin.display(description="now")
-    def now(self, alert: Alert) -> str:
-        """Return the level now; of data drift the distance from the reference."""
-        is_distance = alert.alert_type == Alert.Type.DATA_DRIFT
-        text = number(alert.current_metric_value)
-        return f"KS {text}" if is_distance else text
+    def _comment(self, request: HttpRequest, alert: Alert) -> None:
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        try:
+            alerts.comment(alert=alert, by=actor(request), text=request.POST["comment"])
+        except DomainError as error:
+            self.message_user(request, error.detail, messages.ERROR)
+        else:
+            self.log_change(request, alert, "Commented.")
 
-    @admin.display(description="before")
-    def before(self, alert: Alert) -> str:
-        """Return the level before."""
-        return number(alert.baseline_metric_value)
-
-    @admin.display(description="opened")
-    def opened(self, alert: Alert) -> str:
-        """Return when it was opened."""
-        return f"{moment(alert.alert_timestamp)}, {ago(alert.alert_timestamp)}"
-
-    @admin.display(description="acknowledged by")
-    def acknowledged(self, alert: Alert) -> str:
-        """Return who took note of it."""
-        return str(alert.metadata.get("acknowledged_by", "nobody yet"))
-
-
-def _verbs(alert: Alert) -> list[tuple[str, str]]:
-    """Return what can be done about an alert in its state, as actions of the list and labels."""
-    if alert.is_resolved:
-        return [("reopen", "Reopen")]
-    take = [("acknowledge", "Acknowledge")] if alert.state != Alert.State.ACKNOWLEDGED else []
-    return [*take, ("resolve", "Resolve…")]
-
-
-def _series_page(alert: Alert) -> str:
-    if alert.machine_id is None:
-        return ""
-    series = {"machine": alert.machine_id, "type": alert.model_type}
-    return f"{reverse('model-performance')}?{urlencode(series)}"
+    def _verbs(self, request: HttpRequest, alert: Alert) -> list[VerbButton]:
+        """Return what the user can do about an alert in its state."""
+        actions = self.get_actions(request)
+        offered = [
+            (name, actions.get(name))
+            for name in _OFFERED[Alert.State(alert.state)]
+            if alert.machine_id or name not in _OF_SERIES
+        ]
+        return [VerbButton(name, str(action[2])) for name, action in offered if action]
 
 
 def page_of(request: HttpRequest) -> uuid.UUID | None:
@@ -107,3 +151,30 @@ def page_of(request: HttpRequest) -> uuid.UUID | None:
         return uuid.UUID(request.POST["page"])
     except (KeyError, ValueError):
         return None
+
+
+def _is_stale(request: HttpRequest, alert: Alert) -> bool:
+    """Whether the alert has taken a step since its page was shown."""
+    return request.POST.get("revision", str(alert.revision)) != str(alert.revision)
+
+
+def _who_was_first(alert: Alert) -> str:
+    """Return what somebody did meanwhile, so that one decides anew."""
+    last = alerts_history.story(alert)[-1]
+    said = f"{last.word} by {named_actor(last.actor)}, {ago(last.when)}"
+    return f"Nothing was changed, since somebody was first: {said}. Look again, then choose."
+
+
+def _served(versions: Sequence[around.VersionRow]) -> list[int]:
+    return [row.version.model_version for row in versions if row.has_served]
+
+
+def _policy(alert: Alert) -> PolicyValues:
+    return policy_of(machine_id=alert.machine_id, model_type=alert.model_type)
+
+
+def _series_page(alert: Alert) -> str:
+    if alert.machine_id is None:
+        return ""
+    series = {"machine": alert.machine_id, "type": alert.model_type}
+    return f"{reverse('model-performance')}?{urlencode(series)}"

@@ -1,0 +1,123 @@
+"""What is around an alert: its series' versions, what was tried, alerts that may belong to it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db.models import QuerySet
+
+from modelperf.models import (
+    ABTest,
+    Alert,
+    AlertMember,
+    ModelActivation,
+    ModelVersion,
+    TrainingRun,
+)
+
+MOST_VERSIONS: Final = 12
+MOST_TRIED: Final = 10
+MOST_RELATED: Final = 8
+ABOUT_THEN: Final = timedelta(days=1)
+UNSHOWN = ("artefact", "feature_names", "hyperparameters", "metadata")
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of the alert's series, and how it came to serve."""
+
+    version: ModelVersion
+    activation: ModelActivation | None
+    is_alerts: bool
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it serves the series, or did."""
+        return self.version.is_active or self.activation is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """Another alert, and why it is shown here."""
+
+    alert: Alert
+    why: str
+
+
+def versions(alert: Alert) -> list[VersionRow]:
+    """Return the newest versions of the alert's series, newest first."""
+    if alert.machine_id is None:
+        return []
+    machine_id, model_type = alert.machine_id, alert.model_type
+    activated = ModelActivation.objects.of_series(machine_id=machine_id, model_type=model_type)
+    activations: dict[uuid.UUID, ModelActivation] = {}
+    for one in activated[: 3 * MOST_VERSIONS]:  # newest first
+        activations.setdefault(one.model_id, one)
+    found = ModelVersion.objects.of_series(machine_id=machine_id, model_type=model_type)
+    newest = found.defer(*UNSHOWN).order_by("-model_version")
+    return [
+        VersionRow(version, activations.get(version.pk), version.pk == alert.model_id)
+        for version in newest[:MOST_VERSIONS]
+    ]
+
+
+def runs(alert: Alert) -> list[TrainingRun]:
+    """Return the trainings that were meant to end the condition, newest first."""
+    found = alert.training_runs.defer("training_log", "error_traceback", "metadata")
+    return list(found.order_by("-created_at", "-id")[:MOST_TRIED])
+
+
+def tests(alert: Alert) -> list[ABTest]:
+    """Return the A/B tests of what those trainings made, newest first."""
+    found = ABTest.objects.filter(training_run__alert=alert).defer("evidence", "metadata")
+    return list(found.order_by("-created_at", "-id")[:MOST_TRIED])
+
+
+def members(alert: Alert) -> list[AlertMember]:
+    """Return the machines of a fleet alert, those that have left last."""
+    return list(alert.members.in_order().select_related("machine", "model"))
+
+
+def related(alert: Alert) -> list[Related]:
+    """Return other alerts by how near they are: each once, with the first reason there is."""
+    seen = {alert.pk}
+    found = []
+    for why, alerts in _near(alert):
+        for one in alerts:
+            if one.pk not in seen:
+                seen.add(one.pk)
+                found.append(Related(one, why))
+    return found
+
+
+def _near(alert: Alert) -> Iterator[tuple[str, Iterable[Alert]]]:
+    others = Alert.objects.exclude(pk=alert.pk).select_related("machine")
+    others = others.defer("alert_details", "auto_action_result", "metadata")
+    unresolved = others.filter(is_resolved=False)
+    if alert.machine_id is not None:
+        of_fleet = AlertMember.objects.present().filter(machine_id=alert.machine_id)
+        fleet = unresolved.filter(
+            machine__isnull=True,
+            model_type=alert.model_type,
+            pk__in=of_fleet.values("alert_id"),
+        )
+        yield "Fleet alert with this machine", _newest(fleet)
+        yield "Same machine", _newest(unresolved.filter(machine_id=alert.machine_id))
+    yield "Same condition", _newest(others.filter(condition_key=alert.condition_key))
+    yield "Same type, about then", _newest(_of_then(unresolved, alert.alert_timestamp, alert))
+
+
+def _of_then(alerts: QuerySet[Alert], then: datetime, alert: Alert) -> QuerySet[Alert]:
+    return alerts.filter(
+        model_type=alert.model_type,
+        alert_timestamp__gte=then - ABOUT_THEN,
+        alert_timestamp__lte=then + ABOUT_THEN,
+    )
+
+
+def _newest(alerts: QuerySet[Alert]) -> QuerySet[Alert]:
+    return alerts.order_by("-alert_timestamp", "-id")[:MOST_RELATED]
