@@ -247,7 +247,12 @@ class Alert(AlertFields):
                 condition=Q(is_resolved=True),
             ),
             models.Index(
-                fields=["state"], name="model_alerts_of_state", condition=Q(is_resolved=False)
+                models.F("state"),
+                severity_rank(),
+                models.F("alert_timestamp").desc(),
+                models.F("id").desc(),
+                name="model_alerts_of_state",
+                condition=Q(is_resolved=False),
             ),
             models.Index(fields=["condition_key"], name="model_alerts_condition"),
             models.Index(

@@ -55,10 +55,14 @@ TABLES = {
     "model_alerts": "id alert_type condition_key state occurrences severity model_id model_type"
     " machine_id model_version alert_timestamp alert_message alert_details current_metric_value"
     " threshold_value baseline_metric_value is_resolved resolved_at resolution_action resolved_by"
-    " resolution_notes auto_action_taken auto_action_type auto_action_result created_at metadata",
+    " resolution_notes auto_action_taken auto_action_type auto_action_result created_at metadata"
+    " revision peak_metric_value last_seen_at seen_through told_through acknowledged_at"
+    " acknowledged_by snoozed_until snoozed_until_count snoozed_until_worse snoozed_peak"
+    " reopened_at reopened_by assignee_id team_id",
     "v_latest_model_performance": "machine_name machine_type model_id drift_score created_at",
     "v_active_ab_tests": "machine_name test_duration_hours test_name winner_model_id",
-    "v_unresolved_model_alerts": "machine_name machine_type age_hours alert_message severity",
+    "v_unresolved_model_alerts": "machine_name machine_type age_hours alert_message severity"
+    " occurrences peak_metric_value last_seen_at snoozed_until assignee team",
 }
 
 

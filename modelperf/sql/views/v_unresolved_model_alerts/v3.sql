@@ -1,0 +1,57 @@
+SELECT
+    alerts.id,
+    alerts.alert_timestamp,
+    alerts.alert_type,
+    alerts.condition_key,
+    alerts.state,
+    alerts.occurrences,
+    alerts.revision,
+    alerts.severity,
+    alerts.model_id,
+    alerts.model_type,
+    alerts.machine_id,
+    alerts.model_version,
+    alerts.alert_message,
+    alerts.alert_details,
+    alerts.current_metric_value,
+    alerts.threshold_value,
+    alerts.baseline_metric_value,
+    alerts.peak_metric_value,
+    alerts.last_seen_at,
+    alerts.seen_through,
+    alerts.told_through,
+    alerts.acknowledged_at,
+    alerts.acknowledged_by,
+    alerts.snoozed_until,
+    alerts.snoozed_until_count,
+    alerts.snoozed_until_worse,
+    alerts.snoozed_peak,
+    alerts.reopened_at,
+    alerts.reopened_by,
+    alerts.is_resolved,
+    alerts.resolved_at,
+    alerts.resolution_action,
+    alerts.resolved_by,
+    alerts.resolution_notes,
+    alerts.auto_action_taken,
+    alerts.auto_action_type,
+    alerts.auto_action_result,
+    alerts.metadata,
+    alerts.created_at,
+    machines.name AS machine_name,
+    machines.type AS machine_type,
+    alerts.assignee_id,
+    users.username AS assignee,
+    alerts.team_id,
+    teams.name AS team,
+    date_part('epoch', now() - alerts.alert_timestamp) / 3600 AS age_hours
+FROM model_alerts AS alerts
+LEFT JOIN machines ON machines.id = alerts.machine_id
+LEFT JOIN auth_user AS users ON users.id = alerts.assignee_id
+LEFT JOIN auth_group AS teams ON teams.id = alerts.team_id
+WHERE NOT alerts.is_resolved
+ORDER BY
+    -- As in the index model_alerts_worst_first, to the letter: else the first rows cost as all do.
+    CASE WHEN alerts.severity = 'critical' THEN 0 WHEN alerts.severity = 'warning' THEN 1 ELSE 2 END,
+    alerts.alert_timestamp DESC,
+    alerts.id DESC
