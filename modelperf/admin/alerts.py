@@ -127,7 +127,7 @@ class AlertAdmin(AlertPage, AlertVerbs):
         glyph = component("glyph", name="fleet", css="")
         return _two(format_html('<span class="st">{}{}</span>', glyph, machines), model)
 
-    @admin.display(description="before → now, limit")
+    @admin.display(description="before → now")
     def levels(self, alert: Alert) -> SafeString | str:
         """Return both levels and the limit; of data drift the distance, which has no before."""
         limit = self.limit(alert)
@@ -179,7 +179,7 @@ class AlertAdmin(AlertPage, AlertVerbs):
         is_counted = alert.machine_id and alert.alert_details.get("rule") in COUNTED
         return whole(alert.occurrences if is_counted else None)
 
-    @admin.display(description="last 60")
+    @admin.display(description="last 60", empty_value="")
     def spark(self, alert: Alert) -> SafeString:
         """Return the drawing of the metric."""
         return drawing(alert)

@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
 
-from modelperf.admin.alerts_filters import identified
+from modelperf.admin.alerts_filters import LifeFilter, identified
 from modelperf.admin.alerts_forms import AssignForm, CommentForm, NoteForm, ResolveForm, SnoozeForm
 from modelperf.admin.alerts_page import page_of
 from modelperf.admin.base import ReadOnlyAdmin, actor
@@ -36,6 +36,10 @@ MOST_NAMED: Final = 100
 MOST_TOLD: Final = 20
 TEMPLATE: Final = "admin/modelperf/alert/ask.html"
 Alerts = QuerySet[Alert]
+_OF_UNRESOLVED: Final = frozenset(
+    {"acknowledge", "assign_to_me", "assign", "snooze", "resolve", "retrain"}
+)
+_LEFT_OUT: Final = {LifeFilter.ALL: frozenset[str](), Alert.State.RESOLVED.value: _OF_UNRESOLVED}
 
 
 class AlertVerbs(ReadOnlyAdmin):
@@ -55,6 +59,13 @@ class AlertVerbs(ReadOnlyAdmin):
     def has_train_permission(self, request: HttpRequest) -> bool:
         """Whether the user may do what a key needs the scope train for."""
         return request.user.has_perm(PERMISSION_OF_SCOPE[ApiKey.Scope.TRAIN])
+
+    def get_action_choices(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """Offer beside a list the verbs that its alerts allow."""
+        life = request.GET.get(LifeFilter.parameter_name)
+        left_out = _LEFT_OUT.get(life or LifeFilter.UNRESOLVED, frozenset({"reopen"}))
+        choices: Any = super().get_action_choices(request, *args, **kwargs)
+        return [choice for choice in choices if choice[0] not in left_out]
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any

@@ -26,7 +26,8 @@ def make_groups(apps: Apps, schema_editor: object) -> None:
     """
     using = schema_editor.connection.alias
     app = apps.get_app_config("modelperf")
-    app.models_module = True  # without one an app is taken for one without models
+    # An app of migrations has no module, and would be taken for one without models.
+    app.models_module = getattr(app, "models_module", None) or True
     create_permissions(app, verbosity=0, apps=apps, using=using)
     groups = apps.get_model("auth", "Group").objects.using(using)
     found = apps.get_model("auth", "Permission").objects.using(using)
