@@ -189,9 +189,17 @@ EMAIL_FROM = env.mailbox("MODELPERF_EMAIL_FROM")
 CHECK_SCHEDULE = env.schedule("MODELPERF_CHECK_SCHEDULE", default="*/15 * * * *")
 FOLLOW_SCHEDULE = env.schedule("MODELPERF_FOLLOW_SCHEDULE", default="* * * * *")
 RECOVERY_SCHEDULE = env.schedule("MODELPERF_RECOVERY_SCHEDULE", default="* * * * * */10")
+NOTIFY_SCHEDULE = env.schedule("MODELPERF_NOTIFY_SCHEDULE", default="* * * * * */5")
 WORKER_TRAININGS = env.integer("MODELPERF_WORKER_TRAININGS", default=1, least=1)
 WORKER_JOBS = env.integer("MODELPERF_WORKER_JOBS", default=2, least=1)
 WORKER_GRACE_SECONDS = env.integer("MODELPERF_WORKER_GRACE_SECONDS", default=25, least=0)
+
+# --- notifications --------------------------------------------------------------------------
+# A message on its way is another's after so long; longer than any channel takes to answer.
+NOTIFICATION_LEASE_SECONDS = env.integer(
+    "MODELPERF_NOTIFICATION_LEASE_SECONDS", default=60, least=1
+)
+NOTIFICATION_DAYS = env.integer("MODELPERF_NOTIFICATION_DAYS", default=90, least=1)
 
 # --- training -------------------------------------------------------------------------------
 # Where this is reached from outside: what trains elsewhere reports back to it.

@@ -11,7 +11,16 @@ from procrastinate import JobContext
 from procrastinate.contrib.django import app
 from procrastinate.jobs import Status
 
-from modelperf.services import ab_tests, checks, retraining, training_leases, training_work
+from modelperf.services import (
+    ab_tests,
+    checks,
+    notifications,
+    notifications_sending,
+    notifications_told,
+    retraining,
+    training_leases,
+    training_work,
+)
 from modelperf.services.errors import ConflictError
 
 log = structlog.get_logger(__name__)
@@ -19,6 +28,8 @@ log = structlog.get_logger(__name__)
 BY: Final = "worker"
 TRAINING: Final = "training"
 HANDOVER: Final = "handover"  # of the same task: somebody else trains, and is only asked to
+NOTIFICATIONS: Final = notifications.QUEUE
+NOTICES: Final = "notices"  # apart from both: neither receivers nor checks keep it waiting
 UPKEEP: Final = "upkeep"
 DEAD_SECONDS: Final = 300
 KEPT_HOURS: Final = 7 * 24
@@ -28,6 +39,17 @@ KEPT_HOURS: Final = 7 * 24
 def train(run_id: str) -> None:
     """Train a run that waits."""
     training_work.work_on(run_id=uuid.UUID(run_id), by=BY)
+
+
+@app.task(name=notifications.DELIVER, queue=NOTIFICATIONS)
+def deliver(channel_id: str) -> None:
+    """Send what is due over a channel."""
+    notifications_sending.send_due(channel_id=uuid.UUID(channel_id))
+
+
+def notify(timestamp: int) -> None:
+    """Decide who is told of what there is to tell, and have it sent."""
+    notifications.enqueue(notifications.look())
 
 
 def check(timestamp: int) -> None:
@@ -50,6 +72,11 @@ def recover(timestamp: int) -> None:
     training_leases.recover(by=BY)
 
 
+def forget(timestamp: int) -> None:
+    """Forget who was told of what has been over for long."""
+    notifications_told.forget()
+
+
 @app.periodic(cron="17 * * * *")
 @app.task(name="tidy", queue=UPKEEP, queueing_lock="tidy", pass_context=True)
 async def tidy(context: JobContext, timestamp: int) -> None:
@@ -62,13 +89,15 @@ async def tidy(context: JobContext, timestamp: int) -> None:
     )
 
 
-def _periodic(name: str, schedule: str, task: Any) -> None:
+def _periodic(name: str, schedule: str, task: Any, queue: str = UPKEEP) -> None:
     """Have a task run by its schedule; one that still waits does not wait twice."""
     if schedule:
-        registered = app.task(name=name, queue=UPKEEP, queueing_lock=name, lock=None)(task)
+        registered = app.task(name=name, queue=queue, queueing_lock=name, lock=None)(task)
         app.periodic(cron=schedule)(registered)
 
 
 _periodic("check", settings.CHECK_SCHEDULE, check)
 _periodic("follow", settings.FOLLOW_SCHEDULE, follow)
 _periodic("recover", settings.RECOVERY_SCHEDULE, recover)
+_periodic("notify", settings.NOTIFY_SCHEDULE, notify, NOTICES)
+_periodic("forget", "47 * * * *", forget)

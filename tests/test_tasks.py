@@ -31,10 +31,14 @@ def test_schedules_are_those_of_the_settings_and_no_job_waits_twice() -> None:
         "check": settings.CHECK_SCHEDULE,
         "follow": settings.FOLLOW_SCHEDULE,
         "recover": settings.RECOVERY_SCHEDULE,
+        "notify": settings.NOTIFY_SCHEDULE,
         "tidy": "17 * * * *",
+        "forget": "47 * * * *",
     }
     assert all(one.task.queueing_lock == one.task.name for one in known)
-    assert {one.task.queue for one in known} == {tasks.UPKEEP}
+    queues = {one.task.name: one.task.queue for one in known}
+    assert queues.pop("notify") == tasks.NOTICES
+    assert set(queues.values()) == {tasks.UPKEEP}
 
 
 def test_train_works_on_the_run_it_names() -> None:

@@ -24,7 +24,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.psycopg_connector import PsycopgConnector
 
 from modelperf.services import training_leases
-from modelperf.tasks import BY, HANDOVER, TRAINING, UPKEEP
+from modelperf.tasks import BY, HANDOVER, NOTICES, NOTIFICATIONS, TRAINING, UPKEEP
 
 log = structlog.get_logger(__name__)
 
@@ -32,16 +32,18 @@ _PAUSE_SECONDS: Final = 1.0  # between attempts at a database that is away
 _HEARTBEAT_SECONDS: Final = 10.0
 _SILENT_SECONDS: Final = 60.0  # a worker unheard of for so long is forgotten
 _HANDOVERS: Final = 4  # at once: each mostly waits for an answer
+_DELIVERIES: Final = 4  # at once, of a channel one: each mostly waits for an answer
 _CONNECTIONS: Final = 4  # of a queue at most: its jobs are fetched and their ends noted
 _SPARE_THREADS: Final = 2  # for what the worker itself has to do
 
 
 class Command(BaseCommand):
-    """Train, check and keep things in order."""
+    """Train, check, tell of alerts and keep things in order."""
 
     help = (
-        "Run the background jobs: trainings, checks of the fleet, A/B tests, retraining. Stops on"
-        " Ctrl-C or SIGTERM once the jobs under way are done, or after a grace period."
+        "Run the background jobs: trainings, checks of the fleet, A/B tests, retraining,"
+        " notifications. Stops on Ctrl-C or SIGTERM once the jobs under way are done, or after a"
+        " grace period."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -59,6 +61,8 @@ class Command(BaseCommand):
         queues = {
             TRAINING: max(1, options["trainings"]),
             HANDOVER: _HANDOVERS,
+            NOTICES: 1,
+            NOTIFICATIONS: _DELIVERIES,
             UPKEEP: settings.WORKER_JOBS,
         }
         asyncio.run(_work(queues, self._greet if options["verbosity"] else None))

@@ -1,0 +1,155 @@
+"""Notices become messages: for each route it is decided and kept what it tells of, and why not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from modelperf.models import Alert, Delivery, Message, Notice, Route
+from modelperf.services import matching, notices
+from modelperf.services.database import execute
+from modelperf.services.notifications_deciding import Decided, Deciding
+from modelperf.services.notifications_quiet import waits_until
+from modelperf.services.silences import InForce
+
+AT_ONCE: Final = 500
+_TOLD: Final = Delivery.Decision.TOLD
+
+
+def route_notices(*, now: datetime) -> int:
+    """Decide about every notice that nobody has decided about; return how many those were.
+
+    One pass at a time: whoever comes second leaves it to the first.
+    """
+    routed = 0
+    while some := _route_some(now):
+        routed += some
+    return routed
+
+
+@transaction.atomic
+def _route_some(now: datetime) -> int:
+    if not _is_alone():
+        return 0
+    found = list(Notice.objects.filter(routed_at__isnull=True).order_by("id")[:AT_ONCE])
+    if not found:
+        return 0
+    deciding, gathering = Deciding(found, now), _Gathering(now)
+    Delivery.objects.bulk_create(
+        _delivery(notice, route, decided, gathering, now)
+        for notice in found
+        for route, decided in deciding.decide(notice)
+    )
+    _keep_members(found, deciding.alerts)
+    Notice.objects.filter(pk__in=[notice.pk for notice in found]).update(routed_at=now)
+    return len(found)
+
+
+def _is_alone() -> bool:
+    sql = "SELECT pg_try_advisory_xact_lock(hashtextextended('route_notices', 0))"
+    return bool(execute(sql).fetchone()[0])  # type: ignore[index]
+
+
+def _delivery(
+    notice: Notice, route: Route, decided: Decided, gathering: _Gathering, now: datetime
+) -> Delivery:
+    is_told = decided.decision == _TOLD
+    return Delivery(
+        notice=notice,
+        route=route,
+        route_name=route.name,
+        decision=decided.decision,
+        reason=decided.reason,
+        silence=decided.silence,
+        message=gathering.message(route, notice.says["severity"]) if is_told else None,
+        decided_at=now,
+    )
+
+
+class _Gathering:
+    """The messages that still gather, one of a route and one more that waits for quiet hours."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._messages: dict[tuple[uuid.UUID, bool], Message] = {}
+
+    def message(self, route: Route, severity: str) -> Message:
+        """Return the message that takes what a route tells now; nobody seals it meanwhile."""
+        until = waits_until(route, severity, self._now)
+        place = (route.pk, until is not None)
+        if place not in self._messages:
+            # One that was sealed while it was waited for may have left a rest to another.
+            found = self._found(*place) or self._found(*place)
+            self._messages[place] = found or self._new(route, until)
+            self._follow(self._messages[place], route)
+        return self._messages[place]
+
+    @staticmethod
+    def _found(route_id: uuid.UUID, is_held: bool) -> Message | None:
+        gathering = Message.objects.filter(status=Message.Status.WAITING, sealed_at__isnull=True)
+        of_route = gathering.filter(route_id=route_id, is_held=is_held)
+        return of_route.select_for_update().first()
+
+    def _new(self, route: Route, until: datetime | None) -> Message:
+        soon = self._now + timedelta(seconds=route.group_seconds)
+        return Message.objects.create(
+            route=route,
+            channel=route.channel,
+            is_held=until is not None,
+            due_at=max(soon, until or soon),
+        )
+
+    @staticmethod
+    def _follow(message: Message, route: Route) -> None:
+        """Let a message go where its route leads by now."""
+        if message.channel_id != route.channel_id:
+            message.channel = route.channel
+            message.save(update_fields=["channel"])
+
+
+def _keep_members(found: Iterable[Notice], alerts: dict[uuid.UUID, Alert]) -> None:
+    """Keep the names of a fleet alert's machines, so that each attempt names the same."""
+    changed = []
+    for notice in found:
+        alert = alerts[notice.alert_id]
+        if alert.machine_id is None:
+            names = [machine.name for machine in matching.machines(alert)]
+            notice.says = {**notice.says, "members": names, "n_members": len(names)}
+            changed.append(notice)
+    if changed:
+        Notice.objects.bulk_update(changed, ["says"])
+
+
+@transaction.atomic
+def unsilence(*, now: datetime) -> int:
+    """Note that there is to tell of open alerts whose silence is over; return how many those are.
+
+    Once, and only of what nobody was told of since.
+    """
+    if not _is_alone():
+        return 0
+    silenced = Alert.objects.filter(state=Alert.State.OPEN).filter(Exists(_silenced()))
+    candidates = matching.load(silenced)
+    in_force = InForce(now)
+    over = [
+        pk for pk, alert in candidates.items() if in_force.over(matching.matched(alert)) is None
+    ]
+    return notices.tell(kind=Notice.Kind.UNSILENCED, alert_ids=over, now=now)
+
+
+def _silenced() -> QuerySet[Delivery]:
+    """Return the silenced deliveries of an alert after which nothing was told of it."""
+    told = Delivery.objects.filter(notice=OuterRef("pk"), decision=_TOLD)
+    ends = [Notice.Kind.UNSILENCED, Notice.Kind.RESOLVED]
+    since = Notice.objects.filter(
+        Q(kind__in=ends) | Q(routed_at__isnull=True) | Exists(told),
+        alert=OuterRef("notice__alert"),
+        id__gt=OuterRef("notice_id"),
+    )
+    silenced = Delivery.objects.filter(decision=Delivery.Decision.SILENCED)
+    return silenced.filter(~Exists(since), notice__alert=OuterRef("pk"))

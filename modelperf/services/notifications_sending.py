@@ -1,0 +1,206 @@
+"""Messages are sent at least once: under a lease, one at a time over a channel, again until taken.
+
+What is sent again has the same ids. Whoever lost his lease changes nothing of a message any more.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from modelperf.models import Channel, Delivery, Message, Notice
+from modelperf.notifications import DeliveryError, SettingsError, find
+from modelperf.services import notifications_envelopes
+from modelperf.services.notifications_sealing import seal
+
+log = structlog.get_logger(__name__)
+
+SHORTEST_PAUSE: Final = timedelta(seconds=5)
+LONGEST_PAUSE: Final = timedelta(minutes=15)
+GIVEN_UP_AFTER: Final = timedelta(days=1)
+_SHARE_OF_AGE: Final = 8
+_JITTER: Final = 0.2
+_MOST_LOGGED: Final = 20
+_Status = Message.Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of an attempt; `said` is what was answered, or why it was not taken."""
+
+    message: Message
+    is_sent: bool
+    said: str
+    is_final: bool = False
+    retry_after: float = 0.0
+
+
+def due_channels(*, now: datetime) -> list[uuid.UUID]:
+    """Return the channels that something is to be sent over now, what waits longest first."""
+    waiting = Message.objects.filter(status=_Status.WAITING)
+    in_flight = waiting.filter(leased_until__gt=now).order_by().values("channel_id")
+    due = waiting.filter(due_at__lte=now, channel__is_enabled=True)
+    found = due.exclude(channel__in=in_flight).order_by("due_at", "id")
+    return list(dict.fromkeys(found.values_list("channel_id", flat=True)))
+
+
+def send_due(*, channel_id: uuid.UUID, now: datetime | None = None) -> list[Outcome]:
+    """Send what is due over a channel, one message after another, until one is not taken."""
+    outcomes: list[Outcome] = []
+    while message := _claim(channel_id, now or timezone.now()):
+        outcome = _sent(message, now or timezone.now())
+        outcomes.append(outcome)
+        _finish(outcome, now or timezone.now())
+        if not outcome.is_sent:
+            break
+    return outcomes
+
+
+@transaction.atomic
+def _claim(channel_id: uuid.UUID, now: datetime) -> Message | None:
+    """Take the message of a channel that is due longest, unless another one is on its way."""
+    enabled = Channel.objects.filter(pk=channel_id, is_enabled=True)
+    if enabled.select_for_update(no_key=True, skip_locked=True).first() is None:
+        return None
+    waiting = Message.objects.filter(channel=channel_id, status=_Status.WAITING)
+    if waiting.filter(leased_until__gt=now).exists():
+        return None
+    due = waiting.filter(due_at__lte=now).order_by("due_at", "id")
+    locked = due.select_for_update(of=("self",)).select_related("route", "channel")
+    while message := locked.first():
+        if message.sealed_at is not None or seal(message, now=now):
+            return _leased(message, now)
+    return None
+
+
+def _leased(message: Message, now: datetime) -> Message:
+    if message.lease_id is not None:
+        _note(message, message.leased_until or now, "Nobody knows: who sent it was not heard of.")
+    message.lease_id = uuid.uuid4()
+    message.leased_until = now + timedelta(seconds=settings.NOTIFICATION_LEASE_SECONDS)
+    message.attempts += 1
+    message.save(update_fields=["lease_id", "leased_until", "attempts", "attempts_log"])
+    return message
+
+
+def _sent(message: Message, now: datetime) -> Outcome:
+    """Send a message and return what came of it; whatever breaks is a failure that is kept."""
+    try:
+        kind = find(message.channel.kind, message.channel.settings)
+        answered = kind.send(notifications_envelopes.of_message(message), now)
+    except SettingsError as error:  # a person may put them right
+        pause = LONGEST_PAUSE.total_seconds()
+        return Outcome(message=message, is_sent=False, said=str(error), retry_after=pause)
+    except DeliveryError as error:
+        return Outcome(
+            message=message,
+            is_sent=False,
+            said=str(error),
+            is_final=error.is_final,
+            retry_after=error.retry_after or 0.0,
+        )
+    except Exception as error:
+        return Outcome(message=message, is_sent=False, said=_broke(error, message))
+    return Outcome(message=message, is_sent=True, said=answered)
+
+
+def _broke(error: Exception, message: Message) -> str:
+    """Return and log what broke and where, without its text: that may hold a secret."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    kind = type(error).__name__
+    place = f"{where.name}:{where.lineno}"
+    log.error("notification_broke", message_id=str(message.pk), error=kind, where=place)
+    return f"Sending broke: {kind} in {place}."
+
+
+@transaction.atomic
+def _finish(outcome: Outcome, now: datetime) -> None:
+    """Keep what came of an attempt, unless somebody else has taken the message over."""
+    message = outcome.message
+    held = Message.objects.filter(pk=message.pk, status=_Status.WAITING, lease_id=message.lease_id)
+    _note(message, now, outcome.said, is_sent=outcome.is_sent)
+    ended = _after(outcome, now)
+    ended |= {"attempts_log": message.attempts_log, "lease_id": None, "leased_until": None}
+    told = {"message_id": str(message.pk), "channel": message.channel.name, "said": outcome.said}
+    if not held.update(**ended):
+        log.warning("notification_lease_lost", **told)
+    elif outcome.is_sent:
+        log.info("notification_sent", attempt=message.attempts, **told)
+        _hasten(message, now)
+    elif "due_at" in ended:
+        again_at = ended["due_at"].isoformat()
+        log.warning("notification_failed", attempt=message.attempts, again_at=again_at, **told)
+    else:
+        _tell_of_loss(message, outcome.said)
+
+
+def _after(outcome: Outcome, now: datetime) -> dict[str, Any]:
+    """Return what becomes of a message by an attempt: it has ended, or is due again."""
+    if outcome.is_sent:
+        return {"status": _Status.SENT, "ended_at": now}
+    age = now - (outcome.message.sealed_at or now)
+    if outcome.is_final or age >= GIVEN_UP_AFTER:
+        return {"status": _Status.FAILED, "ended_at": now}
+    return {"due_at": now + pause(age, outcome.retry_after)}
+
+
+def pause(age: timedelta, retry_after: float = 0.0) -> timedelta:
+    """Return how long a message of an age waits that was not taken: longer the older it is.
+
+    At least as long as its receiver wants to be left alone, up to the longest pause there is.
+    """
+    usual = min(max(age / _SHARE_OF_AGE, SHORTEST_PAUSE), LONGEST_PAUSE)
+    wanted = min(timedelta(seconds=retry_after), LONGEST_PAUSE)
+    return max(usual * random.uniform(1 - _JITTER, 1 + _JITTER), wanted)  # noqa: S311
+
+
+def _hasten(message: Message, now: datetime) -> None:
+    """Let what waits to be tried again over a channel go at once: it takes messages."""
+    tried = Message.objects.filter(channel=message.channel_id, status=_Status.WAITING)
+    tried.filter(sealed_at__isnull=False, due_at__gt=now).update(due_at=now)
+
+
+def _tell_of_loss(message: Message, said: str) -> None:
+    told = Delivery.objects.filter(message=message, decision=Delivery.Decision.TOLD)
+    events = list(told.order_by("notice_id").values_list("notice_id", flat=True))
+    some = Notice.objects.filter(pk__in=events[:_MOST_LOGGED]).order_by("id")
+    log.error(
+        "notification_given_up",
+        message_id=str(message.pk),
+        channel=message.channel.name,
+        attempts=message.attempts,
+        said=said,
+        events=len(events),
+        not_told=[f"{notice.kind}: {notice.says.get('message', '')}" for notice in some],
+    )
+
+
+def give_up_what_is_off(*, now: datetime) -> int:
+    """Give up what waits for a day over channels that are off; return how many messages."""
+    long_ago = now - GIVEN_UP_AFTER
+    waiting = Message.objects.filter(status=_Status.WAITING, channel__is_enabled=False)
+    given_up = 0
+    for message in waiting.filter(due_at__lte=long_ago).select_related("channel"):
+        said = f"The channel {message.channel.name} is off."
+        _note(message, now, said)
+        ended = {"status": _Status.FAILED, "ended_at": now, "lease_id": None, "leased_until": None}
+        still = waiting.filter(pk=message.pk)
+        if still.update(**ended, attempts_log=message.attempts_log):
+            _tell_of_loss(message, said)
+            given_up += 1
+    return given_up
+
+
+def _note(message: Message, at: datetime, said: str, *, is_sent: bool = False) -> None:
+    """Note what came of an attempt; the last ones are kept."""
+    entry = {"at": at.isoformat(), "said": said, "is_sent": is_sent}
+    message.attempts_log = [*message.attempts_log, entry][-_MOST_LOGGED:]
