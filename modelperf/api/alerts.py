@@ -22,6 +22,7 @@ from modelperf.api.alerts_answers import (
     Severity,
     State,
     StepAnswer,
+    ToldAnswer,
     named,
 )
 from modelperf.api.alerts_verbs import Triage, Username, etag
@@ -30,7 +31,7 @@ from modelperf.api.cursors import BY_ID, Order, Page, next_address, page
 from modelperf.api.filters import Filters, SeriesFilters
 from modelperf.api.parameters import Cursor, Limit, ModelType, Time
 from modelperf.models import Alert
-from modelperf.services import alerts_history
+from modelperf.services import alerts_history, notifications_told
 
 WORST_FIRST: Final = Order(("rank", "-alert_timestamp", "-id"), (int, datetime, uuid.UUID))
 ME, NONE = "me", "none"
@@ -156,6 +157,7 @@ class Alerts(Triage):
         told |= {
             "members": rows(members, MemberAnswer).shaped,
             "history": shaped(alerts_history.story(alert), list[StepAnswer]),
+            "deliveries": shaped(notifications_told.deliveries_of(alert), list[ToldAnswer]),
         }
         return Answer(Rows(told), headers=etag(told["revision"]))
 

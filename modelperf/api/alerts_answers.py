@@ -118,14 +118,26 @@ class StepAnswer(Struct):
     note: str
 
 
+class ToldAnswer(Struct):
+    """What became of something there was to tell, on a route, in a sentence."""
+
+    notice_id: uuid.UUID
+    kind: str
+    occurred_at: Instant
+    route: str
+    decision: str
+    sentence: str
+
+
 class AlertDetail(AlertAnswer):
-    """One alert with its story, oldest first.
+    """One alert with its story, oldest first, and why who was or was not told of it.
 
     Only alerts of the fleet have `members`; who have left are last.
     """
 
     members: list[MemberAnswer]
     history: list[StepAnswer]
+    deliveries: list[ToldAnswer]
 
 
 class CommentAnswer(Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from config.wsgi import application
+from modelperf.services import silences
 from tests import factories
 from tests.api.calls import ROOT, recorded, steps
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 COMMITTED = DOCS / "api" / "openapi.yaml"
+LATER = datetime(2199, 1, 1, tzinfo=UTC)
 
 
 def document() -> dict[str, Any]:
@@ -149,6 +152,10 @@ def known(db: None, _one_connection: None) -> dict[str, Any]:
     names |= {"metrics": model.modelperformancemetric_set.latest("id").pk}
     names |= {"training": factories.TrainingRunFactory(machine=model.machine).pk}
     names |= {"ab-test": factories.ABTestFactory().pk, "alerts": factories.AlertFactory().pk}
+    silence = silences.create(
+        matchers={"machine": ["*"]}, reason="r", owner="ada", ends_at=LATER, by="user:ada"
+    )
+    names |= {"silences": silence.pk, "assignee": factories.UserFactory(is_superuser=True).username}
     return {name: str(value) for name, value in names.items()}
 
 
