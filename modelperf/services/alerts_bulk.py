@@ -130,7 +130,7 @@ def _refusals(
 
 def _changed_since(alert: Alert, revision: int, now: datetime) -> str:
     """Return who changed an alert that somebody knows as it was before."""
-    last = alerts_history.story(alert)[-1]
+    last = alerts_history.last_change(alert)
     done = f"by {named(last.actor)} {since(last.when, now)}: {last.word[:1].lower()}{last.word[1:]}"
     return f"The alert was changed {done}. It is at revision {alert.revision}, not {revision}."
 

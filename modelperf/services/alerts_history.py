@@ -75,6 +75,11 @@ def stories(alerts: Iterable[Alert]) -> dict[uuid.UUID, list[Step]]:
     }
 
 
+def last_change(alert: Alert) -> Step:
+    """Return the newest step of an alert; comments are none, they change nothing."""
+    return _steps(alert, _events([alert.pk])[alert.pk])[-1]
+
+
 def _events(alerts: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Any]]:
     """Return the newest events of alerts, oldest first, and one more that tells what was before."""
     place = Window(RowNumber(), partition_by="pgh_obj_id", order_by=F("pgh_id").desc())
@@ -147,7 +152,8 @@ def _of_state(before: Any, after: Any) -> Iterator[Step]:
             return
         yield _step(after, f"Snoozed {_ends(after)}", _ends(before) if is_same else old, "snoozed")
     elif not is_same:
-        yield _step(after, _opened(old, after), old, after.state)
+        why = _why_over(before, after) if old == Alert.State.SNOOZED else ""
+        yield _step(after, _opened(old, after), old, after.state, why)
 
 
 def _opened(old: str, after: Any) -> str:
@@ -157,6 +163,17 @@ def _opened(old: str, after: Any) -> str:
         return "Snooze over"
     is_again = old == Alert.State.RESOLVED
     return ("Reopened" if after.pgh_context else "Opened again") if is_again else "Opened"
+
+
+def _why_over(before: Any, after: Any) -> str:
+    """Return which end of a snooze came first, where it ended by itself."""
+    often, until = before.snoozed_until_count, before.snoozed_until
+    if after.pgh_context or after.state != Alert.State.OPEN:
+        return ""
+    if often is not None and after.occurrences >= often:
+        return f"It was seen {after.occurrences:,} times."
+    is_time = until is not None and until <= after.pgh_created_at
+    return "Its time was over." if is_time or not before.snoozed_until_worse else "It is worse."
 
 
 def _of_rest(before: Any, after: Any) -> Iterator[Step]:

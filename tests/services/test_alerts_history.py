@@ -100,8 +100,38 @@ def test_a_life_by_itself_is_told_in_words() -> None:
         ("About another version", "1", "2", ""),
         ("Began anew", "2040-01-01 12:00 UTC", "2040-01-02 12:00 UTC", ""),
         ("Snoozed until 2040-01-01 12:00 UTC", "open", "snoozed", ""),
-        ("Snooze over", "snoozed", "open", ""),
+        ("Snooze over", "snoozed", "open", "Its time was over."),
     ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        ({"occurrences": 4}, "It was seen 4 times."),
+        ({"severity": "critical"}, "It is worse."),
+    ],
+)
+def test_why_a_snooze_was_over_is_told(seen: dict[str, object], why: str) -> None:
+    alert = AlertFactory.create()
+    until = timezone.now() + timedelta(days=1)
+    alerts.snooze(alert=alert, by=ADA, until=until, count=3, worse=True)
+    write(alert, **seen)
+    alerts_waking.wake_seen(alert_ids=[alert.pk], now=timezone.now())
+    assert told(alert)[-1] == ("system", "Snooze over", "snoozed", "open", why)
+
+
+def test_who_wakes_an_alert_by_hand_needs_no_reason() -> None:
+    alert = AlertFactory.create(state="snoozed", snoozed_until_worse=True)
+    alerts.acknowledge(alert=alert, by=ADA)
+    assert told(alert)[-1] == (ADA, "Acknowledged", "snoozed", "acknowledged", "")
+
+
+def test_the_last_change_is_no_comment() -> None:
+    alert = AlertFactory.create()
+    alerts.acknowledge(alert=alert, by=ADA)
+    alerts.comment(alert=alert, by="user:bob", text="mine")
+    assert alerts_history.last_change(alert).word == "Acknowledged"
+    assert alerts_history.story(alert)[-1].word == "Comment"
 
 
 def test_comments_stand_where_they_were_made() -> None:
