@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import Any, ClassVar, Final
 
 from django.contrib import admin
@@ -106,7 +107,7 @@ class AlertAdmin(AlertPage, AlertVerbs):
     @admin.display(description="severity", ordering=severity_rank())
     def badge(self, alert: Alert) -> SafeString:
         """Return glyph and word."""
-        return component("severity", severity=alert.severity, badge=True)
+        return _badge(alert.severity)
 
     @admin.display(description="condition")
     def condition(self, alert: Alert) -> str:
@@ -124,16 +125,16 @@ class AlertAdmin(AlertPage, AlertVerbs):
             return _two(alert.machine.name, model)
         n = getattr(alert, "n_members", 0)
         machines = f"{whole(n)} machine{'' if n == 1 else 's'}" if n else "Fleet"
-        glyph = component("glyph", name="fleet", css="")
+        glyph = _glyph("fleet")
         return _two(format_html('<span class="st">{}{}</span>', glyph, machines), model)
 
     @admin.display(description="before → now")
     def levels(self, alert: Alert) -> SafeString | str:
         """Return both levels and the limit; of data drift the distance, which has no before."""
         limit = self.limit(alert)
-        told = NOTHING if limit == NOTHING else f"limit {limit}"
+        told = "" if limit == NOTHING else f"limit {limit}"
         if alert.current_metric_value is None:
-            return _two(told, "") if told != NOTHING else NOTHING
+            return told or NOTHING
         now = number(alert.current_metric_value)
         if alert.alert_type == Alert.Type.DATA_DRIFT:
             return _two(format_html("KS <b>{}</b>", now), told)
@@ -187,7 +188,7 @@ class AlertAdmin(AlertPage, AlertVerbs):
     @admin.display(description="state")
     def life(self, alert: Alert) -> SafeString:
         """Return the state, and who made it so or until when it is."""
-        glyph = component("glyph", name=GLYPHS[alert.state], css="")
+        glyph = _glyph(GLYPHS[alert.state])
         word = format_html('<span class="st stable">{}{}</span>', glyph, words(alert.state))
         return _two(word, _of_state(alert))
 
@@ -197,6 +198,16 @@ class AlertAdmin(AlertPage, AlertVerbs):
         nobody = format_html('<span class="sub">{}</span>', "nobody yet")
         person = alert.assignee.username if alert.assignee else nobody
         return _two(person, f"team {alert.team.name}" if alert.team else "")
+
+
+@cache  # the few there are stand in every row
+def _glyph(name: str) -> SafeString:
+    return component("glyph", name=name, css="")
+
+
+@cache
+def _badge(severity: str) -> SafeString:
+    return component("severity", severity=severity, badge=True)
 
 
 def _two(first: str, second: str) -> SafeString:

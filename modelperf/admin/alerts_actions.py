@@ -39,6 +39,7 @@ Alerts = QuerySet[Alert]
 _OF_UNRESOLVED: Final = frozenset(
     {"acknowledge", "assign_to_me", "assign", "snooze", "resolve", "retrain"}
 )
+_TITLES: Final = {"Comment": "Comment on alerts", "Retrain": "Retrain the series of alerts"}
 _LEFT_OUT: Final = {LifeFilter.ALL: frozenset[str](), Alert.State.RESOLVED.value: _OF_UNRESOLVED}
 
 
@@ -241,7 +242,7 @@ class AlertVerbs(ReadOnlyAdmin):
             request,
             form=form,
             action=request.POST["action"],
-            title=f"{label} alerts",
+            title=_TITLES.get(label, f"{label} alerts"),
             label=label,
             says=says,
             will=will[:MOST_NAMED],
