@@ -13,9 +13,12 @@ from modelperf.admin.ab_tests import ABTestAdmin
 from modelperf.admin.access import ApiKeyAdmin
 from modelperf.admin.alerts import AlertAdmin
 from modelperf.admin.metrics import EvaluationAdmin
+from modelperf.admin.notifications import ChannelAdmin, RouteAdmin
+from modelperf.admin.notifications_messages import MessageAdmin
 from modelperf.admin.policies import PolicyAdmin, PolicyEventAdmin
 from modelperf.admin.profiles import FeatureReferenceAdmin, WindowProfileAdmin
 from modelperf.admin.registry import MachineAdmin, ModelVersionAdmin
+from modelperf.admin.silences import SilenceAdmin
 from modelperf.admin.training import TrainingRunAdmin
 
 # Keys without scopes open nothing here; showing them would only mislead. Jobs are hints, and what
@@ -30,12 +33,16 @@ __all__ = [
     "ABTestAdmin",
     "AlertAdmin",
     "ApiKeyAdmin",
+    "ChannelAdmin",
     "EvaluationAdmin",
     "FeatureReferenceAdmin",
     "MachineAdmin",
+    "MessageAdmin",
     "ModelVersionAdmin",
     "PolicyAdmin",
     "PolicyEventAdmin",
+    "RouteAdmin",
+    "SilenceAdmin",
     "TrainingRunAdmin",
     "WindowProfileAdmin",
 ]
