@@ -22,7 +22,7 @@ from modelperf.admin.alerts_page_facts import condition, facts, standing
 from modelperf.admin.alerts_page_verdict import evidence, sentences
 from modelperf.admin.base import ReadOnlyAdmin, actor
 from modelperf.models import Alert
-from modelperf.services import alerts, alerts_history
+from modelperf.services import alerts, alerts_history, notifications_told
 from modelperf.services.errors import DomainError
 from modelperf.services.policies import PolicyValues, policy_of
 from modelperf.templatetags.presentation import actor as named_actor
@@ -37,6 +37,7 @@ _OFFERED: Final = {
     Alert.State.SNOOZED: _TAKE,
     Alert.State.RESOLVED: ("reopen",),
 }
+MOST_TOLD: Final = 100
 _OF_SERIES: Final = frozenset({"retrain"})
 
 
@@ -52,6 +53,7 @@ class AlertPage(ReadOnlyAdmin):
     """Shows one alert; what it offers to do are the actions of the list."""
 
     class Media:
+        css: ClassVar = {"all": ["css/alert.css"]}
         js: ClassVar = [Script("js/triage.js", type="module")]
 
     fieldsets = (
@@ -97,6 +99,7 @@ class AlertPage(ReadOnlyAdmin):
             "tests": around.tests(alert),
             "related": around.related(alert),
             "story": alerts_history.story(alert)[::-1],
+            "told_whom": notifications_told.why(alert)[: -MOST_TOLD - 1 : -1],
         }
         return super().render_change_form(request, context | more, *args, **kwargs)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
+from modelperf.drawing.metric_names import MetricName, named
 from modelperf.models import Alert, DriftState, StoredVerdict
-from modelperf.services.alerts_conditions import METRIC_LABELS, OWN_PART
+from modelperf.services.alerts_conditions import OWN_PART
 from modelperf.services.policies import PolicyValues
 from modelperf.stats.results import MetricKind
 from modelperf.templatetags.presentation import day, moment, number, percent, span, whole
@@ -81,11 +82,6 @@ def when(value: Any) -> datetime | None:
     return parse_datetime(value) if isinstance(value, str) else None
 
 
-def label_of(metric: str) -> str:
-    """Return what a metric is called within a sentence."""
-    return METRIC_LABELS.get(metric, metric) or "the metric"
-
-
 def sentences(alert: Alert, found: Evidence | None, policy: PolicyValues) -> list[str]:
     """Return why there is the alert, from what it stores and what its verdict adds."""
     teller = _TELLERS.get(alert.alert_details.get("rule", ""))
@@ -95,11 +91,11 @@ def sentences(alert: Alert, found: Evidence | None, policy: PolicyValues) -> lis
 
 def _change(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Iterator[str]:
     details = alert.alert_details
-    label = label_of(details.get("metric", ""))
+    name = _name(alert)
     yield (
-        f"{_capital(label)}{_of_version(alert)} was {number(alert.baseline_metric_value)} on"
+        f"{name.label}{_of_version(alert)} was {_level(alert.baseline_metric_value, name)} on"
         f" average before {_dated(details, found)} and has been"
-        f" {number(alert.current_metric_value)} since{_size(found)}."
+        f" {_level(alert.current_metric_value, name)} since{_size(found)}."
     )
     over = f" over {whole(found.n_evaluations)} evaluations" if found else ""
     yield (
@@ -128,11 +124,11 @@ def _own(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Iterator
 
 def _collapse(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Iterator[str]:
     details = alert.alert_details
-    label = label_of(details.get("metric", ""))
+    name = _name(alert)
     yield (
-        f"{_capital(label)}{_of_version(alert)} collapsed, from"
-        f" {number(alert.baseline_metric_value)} before {_dated(details, found)} to"
-        f" {number(alert.current_metric_value)} since."
+        f"{name.label}{_of_version(alert)} collapsed, from"
+        f" {_level(alert.baseline_metric_value, name)} before {_dated(details, found)} to"
+        f" {_level(alert.current_metric_value, name)} since."
     )
     yield (
         f"That is {number(details.get('peak_statistic'))} robust standard deviations away from what"
@@ -142,10 +138,11 @@ def _collapse(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Ite
 
 def _limit(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Iterator[str]:
     details = alert.alert_details
-    label = label_of(details.get("metric", ""))
+    name = _name(alert)
     yield (
-        f"{_capital(label)}{_of_version(alert)} is {number(alert.current_metric_value)}, beyond"
-        f" its limit of {number(alert.threshold_value)} since {_dated(details, found)},"
+        f"{name.label}{_of_version(alert)} is"
+        f" {_level(alert.current_metric_value, name)}, beyond its limit of"
+        f" {_level(alert.threshold_value, name)} since {_dated(details, found)},"
         f" {_since(alert)}."
     )
     clears = (
@@ -253,8 +250,14 @@ def _of_version(alert: Alert) -> str:
     return f" of version {alert.model_version}" if alert.model_version else ""
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _name(alert: Alert) -> MetricName:
+    metric = alert.alert_details.get("metric") or "the metric"
+    return named(metric, alert.machine.metadata if alert.machine else None)
+
+
+def _level(value: float | None, name: MetricName) -> str:
+    # A number and its unit stay on one line.
+    return f"{number(value)}{NBSP}{name.unit}" if name.unit else number(value)
 
 
 _TELLERS = {

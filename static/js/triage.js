@@ -12,6 +12,16 @@ const KEYS = [
   ["/", "search"],
   ["?", "show the keys"],
 ];
+// What the line above the list tells of them.
+const HINT = [
+  ["j", "k", "move"],
+  ["x", "select"],
+  ["a", "acknowledge"],
+  ["e", "resolve…"],
+  ["s", "snooze…"],
+  ["Enter", "open"],
+  ["Esc", "clear"],
+];
 const ACTIONS = { a: "acknowledge", e: "resolve", s: "snooze", z: "snooze" };
 const OFF = "modelperf.keys.off";
 const PLACE = "modelperf.triage.place";
@@ -112,13 +122,14 @@ function showHelp() {
 function showHint() {
   hint.replaceChildren();
   if (!isOff()) {
-    hint.append("Keys: ");
-    for (const [key, word] of KEYS.slice(0, 8)) {
-      hint.append(make("kbd", key), ` ${word} `);
+    const told = make("span", "Keys: ", { class: "keys-told" });
+    for (const line of HINT) {
+      for (const key of line.slice(0, -1)) told.append(make("kbd", key), " ");
+      told.append(`${line.at(-1)} `);
     }
     const all = make("button", "All keys", { type: "button" });
     all.addEventListener("click", () => help.showModal());
-    hint.append(all, " ");
+    hint.append(told, all, " ");
   }
   const label = isOff() ? "Turn keys on" : "Turn keys off";
   const turn = make("button", label, { type: "button" });

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import strip_tags
 
-from modelperf.models import Alert, ModelActivation
+from modelperf.models import Alert, Channel, ModelActivation, Route
 from modelperf.services import alerts
 from tests import factories
 from tests.pages import worlds
@@ -268,6 +268,33 @@ def test_history_has_steps_and_comments_newest_first_with_their_actors(desk: Cli
     assert "&lt;b&gt;Looks&lt;/b&gt; like the<br>filter." in html
 
 
+def test_who_was_told_is_said_newest_first(desk: Client) -> None:
+    alert = factories.AlertFactory.create()
+    assert "Nobody: there was nothing to tell" in text_of(desk, alert)
+    route = Route.objects.create(
+        name="pager", channel=Channel.objects.create(name="pager", kind="webhook")
+    )
+    for kind, reason in (
+        ("opened", "Severity warning does not match."),
+        ("resolved", "It is off."),
+    ):
+        notice = alert.notices.create(kind=kind, occurred_at=timezone.now())
+        notice.deliveries.create(
+            route=route,
+            route_name="pager",
+            decision="not_matched",
+            reason=reason,
+            decided_at=timezone.now(),
+        )
+
+    told = re.findall(r"<li>(\w+ at [^<]*)</li>", html_of(desk, alert))
+
+    assert [re.sub(r" at .* UTC", "", one) for one in told] == [
+        "Over: Not told to pager: it is off.",
+        "Opened: Not told to pager: severity warning does not match.",
+    ]
+
+
 def test_a_comment_is_written_in_place(desk: Client) -> None:
     alert = factories.AlertFactory.create(resolved=True)
     said = {"_selected_action": alert.pk, "page": alert.pk, "comment": "A new bearing."}
@@ -426,6 +453,7 @@ def test_a_long_story_takes_as_many_statements_as_a_short_one(desk: Client) -> N
         factories.AlertFactory.create(model=alert.model)
         worlds.version(alert.machine, active=False)
     alerts.acknowledge(alert=alert, by="user:bo")
+    alerts.snooze(alert=alert, by="user:bo", worse=True)
 
     with CaptureQueriesContext(connection) as many:
         html_of(desk, alert)
