@@ -356,6 +356,7 @@ def _rules(values: PolicyValues, kind: MetricKind) -> Rules:
         clear_limit=values.clear_value if _has_clear_limit(values, kind) else None,
         limit_hits=min(values.limit_hits, values.limit_windows),
         limit_windows=values.limit_windows,
+        limit_clear_windows=values.limit_clear_windows,
         season_period_days=values.season.period_days if values.season else None,
         season_harmonics=values.season.harmonics if values.season else 2,
     )

@@ -146,14 +146,16 @@ def rules_from_document(document: Mapping[str, Any]) -> Rules:
     Parameters
     ----------
     document : mapping
-        The fields of `Rules`, ``kind`` as its name.
+        The fields of `Rules`, ``kind`` as its name; the older ones are without
+        ``limit_clear_windows``.
 
     Raises
     ------
     TypeError, ValueError
         If a field is unknown or out of its range.
     """
-    return Rules(**{**document, "kind": MetricKind(document["kind"])})
+    kind = MetricKind(document["kind"])
+    return Rules(**{"limit_clear_windows": None, **document, "kind": kind})
 
 
 def _noise_that_judged(fold: FoldState, rules: Rules, n: int) -> warm_start.Prior | None:

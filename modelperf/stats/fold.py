@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modelperf.stats.limits import fold_limit
+from modelperf.stats.limits import fold_limit, windows_looked_at
 from modelperf.stats.prefixes import blocks, recoveries
 from modelperf.stats.results import Crossing, FoldState, Rules, Verdict
 from modelperf.stats.steps import Steps, Wanted
@@ -170,7 +170,7 @@ class _Fold:
         crossings = fold_limit(track.values, track.positions, state, series.rules)
         self.crossing = crossings[-1] if crossings else state.crossing
         self.crossed = _carried(crossings, track.positions, state, n_seen)
-        recent = track.positions[-series.rules.limit_windows :]
+        recent = track.positions[-windows_looked_at(series.rules) :]
         self.needs_from = int(recent[0]) if len(recent) else n_seen
         _retain(track, state)
         self.steps = Steps(track, state, n_seen)

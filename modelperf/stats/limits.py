@@ -1,6 +1,8 @@
-"""An absolute limit: crossed in some of the last windows, cleared beyond a second limit."""
+"""An absolute limit: crossed in some of the last windows, and cleared by some well within it."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,6 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from modelperf.stats.results import HIGHER_IS_BETTER, Crossing, FoldState, MetricKind, Rules
 
 Floats = NDArray[np.float64]
+
+NOISE_FROM: Final = 60  # evaluations before those that may be well, of which the noise is measured
+FEWEST_RUNS: Final = 4  # with fewer times as many as clear, neighbours tell the noise
+MARGIN: Final = 2.0  # robust standard deviations
+_NORMAL: Final = 0.6745 * 2**0.5  # median of the absolute difference of two standard normal values
+_BEST: Final = {
+    MetricKind.R_SQUARED: 1.0,
+    MetricKind.PROPORTION: 1.0,
+    MetricKind.LOSS: 0.0,
+    MetricKind.TARGET_ZERO: 0.0,
+}
 
 
 def is_beyond(values: ArrayLike, limit: float, kind: MetricKind) -> NDArray[np.bool_]:
@@ -52,8 +65,8 @@ def fold_limit(
     Parameters
     ----------
     values, positions : ndarray, shape (evaluations,)
-        Finite values and their absolute positions; at least the last ``limit_windows - 1`` old
-        ones come first.
+        Finite values and their absolute positions; at least the last `windows_looked_at` old ones
+        come first.
     state : FoldState
         Says which of them were folded before, and whether the limit was crossed then.
     rules : Rules
@@ -64,14 +77,13 @@ def fold_limit(
     list of Crossing or None
         The state of the limit after each new evaluation. It opens where ``limit_hits`` of the last
         ``limit_windows`` lie beyond the limit, dated at the first of those; it closes where they no
-        longer do and as many lie within ``clear_limit``.
+        longer do and the last ``limit_clear_windows`` are all within ``clear_limit``, or without
+        one within `clear_level` of those before.
     """
     first = int(np.searchsorted(positions, state.n_seen))
     if rules.limit is None:
         return [None] * (len(values) - first)
-    clear_limit = rules.limit if rules.clear_limit is None else rules.clear_limit
     beyond = is_beyond(values, rules.limit, rules.kind)
-    within = ~is_beyond(values, clear_limit, rules.kind)
     crossing = state.crossing
     if crossing is None and not _is_ever_crossed(beyond, first, rules):
         return [None] * (len(values) - first)
@@ -82,10 +94,73 @@ def fold_limit(
         if crossing is None and crossed:
             crossing = _opened(values, positions, newest, last.start + beyond[last].argmax(), rules)
         elif crossing is not None:
-            cleared = int(np.count_nonzero(within[last])) >= rules.limit_hits
-            crossing = None if cleared and not crossed else _longer(crossing, values[newest], rules)
+            is_over = not crossed and _is_well(values[: newest + 1], rules.limit, rules)
+            crossing = None if is_over else _longer(crossing, values[newest], rules)
         crossings.append(crossing)
     return crossings
+
+
+def windows_looked_at(rules: Rules) -> int:
+    """Return how many evaluations before it a step of `fold_limit` looks at."""
+    if rules.limit is None:
+        return rules.limit_windows
+    return max(rules.limit_windows, NOISE_FROM + (rules.limit_clear_windows or 0))
+
+
+def _is_well(values: Floats, limit: float, rules: Rules) -> bool:
+    """Whether a crossed limit is kept again at the last of some evaluations."""
+    clear_limit, n = rules.clear_limit, rules.limit_clear_windows
+    if n is None:
+        level = limit if clear_limit is None else clear_limit
+        beyond = is_beyond(values[-rules.limit_windows :], level, rules.kind)
+        return int(np.count_nonzero(~beyond)) >= rules.limit_hits
+    last = values[-n:]
+    if len(last) < n or is_beyond(last, limit, rules.kind).any():
+        return False
+    if clear_limit is None:
+        clear_limit = clear_level(values[-n - NOISE_FROM : -n], limit, n=n, kind=rules.kind)
+    return not is_beyond(last, clear_limit, rules.kind).any()
+
+
+def clear_level(before: ArrayLike, limit: float, *, n: int, kind: MetricKind) -> float:
+    """Return the level within which a crossed limit is cleared, where no second one was set.
+
+    Parameters
+    ----------
+    before : array_like, shape (evaluations,)
+        Finite values before those that may be well, the last `NOISE_FROM` of them.
+    limit : float
+        The limit.
+    n : int
+        How many evaluations in a row must be well.
+    kind : MetricKind
+        Says which side is the good one.
+
+    Returns
+    -------
+    float
+        `MARGIN` robust standard deviations of the noise to the good side of the limit, but at most
+        half the way from it to the best value there is; the limit itself where there are fewer than
+        two evaluations.
+
+    Notes
+    -----
+    The noise is that between evaluations ``n`` apart: median absolute difference / (.6745 √2). A
+    level that has changed once moves ``n`` differences alone, and what swings within ``n``
+    evaluations counts with all of its swing; a spread around the median would take a change of
+    level, and differences of neighbours would take nothing of a slow swing. With fewer than
+    `FEWEST_RUNS` times ``n`` evaluations neighbours have to do.
+    """
+    sizes = np.asarray(before, float)
+    if kind is MetricKind.TARGET_ZERO:
+        sizes = np.abs(sizes)
+    if len(sizes) < 2:
+        return limit
+    lag = n if len(sizes) >= FEWEST_RUNS * n else 1
+    margin = MARGIN * float(np.median(np.abs(sizes[lag:] - sizes[:-lag]))) / _NORMAL
+    if kind in _BEST:
+        margin = min(margin, abs(_BEST[kind] - limit) / 2)
+    return limit + margin if kind in HIGHER_IS_BETTER else limit - margin
 
 
 def _is_ever_crossed(beyond: NDArray[np.bool_], first: int, rules: Rules) -> bool:

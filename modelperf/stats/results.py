@@ -59,11 +59,16 @@ class Rules:
     window : int
         Number of retained evaluations a prefix is judged on.
     limit, clear_limit : float or None
-        Absolute limit of the metric and the (better) limit below which it counts as cleared;
-        without a second one the first clears too. Crossed above for losses, below where higher
-        is better, and by the absolute value for ``TARGET_ZERO``.
+        Absolute limit of the metric and the (better) limit within which it counts as well again;
+        without a second one that lies a margin within the first (`limits.clear_level`). Crossed
+        above for losses, below where higher is better, and by the absolute value for
+        ``TARGET_ZERO``.
     limit_hits, limit_windows : int
         The limit holds where ``limit_hits`` of the last ``limit_windows`` evaluations cross it.
+    limit_clear_windows : int or None
+        How many evaluations in a row must be well for the limit to be no longer crossed. None, as
+        in what was judged before this was a rule: ``limit_hits`` of the last ``limit_windows``
+        within ``clear_limit``, or within the limit itself.
     season_period_days : float or None
         Length of a season that is taken out of the values before they are judged
         (`season.values_without_season`); None for none. `fold.judge` takes them without it.
@@ -86,6 +91,7 @@ class Rules:
     clear_limit: float | None = None
     limit_hits: int = 2
     limit_windows: int = 3
+    limit_clear_windows: int | None = 5
     season_period_days: float | None = None
     season_harmonics: int = 2
 
@@ -96,6 +102,8 @@ class Rules:
             raise ValueError("window is at least min_evaluations")
         if not 1 <= self.limit_hits <= self.limit_windows:
             raise ValueError("limit_hits lies between 1 and limit_windows")
+        if self.limit_clear_windows is not None and self.limit_clear_windows < 1:
+            raise ValueError("limit_clear_windows is at least 1")
         if self.min_effect < 0:
             raise ValueError("min_effect is not negative")
         self._check_clear_limit()

@@ -132,7 +132,8 @@ def test_a_limit_that_every_version_crosses_is_no_other_matter(
 def test_a_limit_that_is_crossed_now_and_then_is_no_new_matter_each_time(
     clock: time_machine.Traveller, seed: int
 ) -> None:
-    loop.automatic(**POLICIES["activate"], primary_metric="mae", limit_value=1.5)
+    limit = {"limit_value": 1.5, "clear_value": 1.5, "limit_clear_windows": 1}
+    loop.automatic(**POLICIES["activate"], primary_metric="mae", **limit)
     world = Series(clock, always_bad, seed=seed)
     world.live(60)
     # Every version is within the limit now and then, and none is any better.

@@ -1,11 +1,12 @@
-"""The absolute limit: some of the last windows beyond it, and as many within to clear it."""
+"""The absolute limit: some of the last windows beyond it, some in a row well within to clear it."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from modelperf.stats.limits import fold_limit, is_beyond, worst
+from modelperf.stats.fold import judge
+from modelperf.stats.limits import clear_level, fold_limit, is_beyond, worst
 from modelperf.stats.results import Crossing, FoldState, MetricKind, Rules
 
 MAPE = Rules(kind=MetricKind.LOSS, limit=20.0)
@@ -35,11 +36,11 @@ def test_side_of_the_limit_follows_the_kind(kind: MetricKind, beyond: list[bool]
     assert not is_beyond(np.nan, 2.0, kind)
 
 
-def test_worse_of_two_values():
-    assert worst(1.0, 2.0, MetricKind.LOSS) == 2
-    assert worst(1.0, 2.0, MetricKind.R_SQUARED) == 1
-    assert worst(-3.0, 2.0, MetricKind.TARGET_ZERO) == -3
-    assert worst(1.0, -2.0, MetricKind.TARGET_ZERO) == -2
+def test_worst_of_some_values():
+    assert worst([1.0, 2.0], MetricKind.LOSS) == 2
+    assert worst([1.0, 2.0], MetricKind.R_SQUARED) == 1
+    assert worst([-3.0, 2.0, 3.0], MetricKind.TARGET_ZERO) == -3
+    assert worst([1.0, -2.0], MetricKind.TARGET_ZERO) == -2
 
 
 def test_two_of_three_cross_it_dated_at_the_first():
@@ -48,16 +49,73 @@ def test_two_of_three_cross_it_dated_at_the_first():
     assert folded([10, 30, 21]) == Crossing(since=1, n_since=2, value=21, peak=30)
 
 
-def test_it_stays_until_as_many_lie_within():
-    assert folded([21, 22, 19]) == Crossing(since=0, n_since=3, value=19, peak=22)
-    assert folded([21, 22, 19, 19]) is None
-    assert folded([21, 22, 19, 19, 23, 24]) == Crossing(since=4, n_since=2, value=24, peak=24)
+def test_it_stays_until_some_in_a_row_are_well():
+    well = [10] * 5
+    assert folded([21, 22, *well[1:]]) == Crossing(since=0, n_since=6, value=10, peak=22)
+    assert folded([21, 22, *well]) is None
+    assert folded([21, 22, *well[1:], 21, *well[1:]]) is not None
+    assert folded([21, 22, *well, 23, 24]) == Crossing(since=7, n_since=2, value=24, peak=24)
+    assert folded([21, 22, 10, 10], replace(MAPE, limit_clear_windows=2)) is None
 
 
 def test_second_limit_keeps_it_open():
     rules = replace(MAPE, clear_limit=15.0)
+    assert folded([21, 22, 16, *[14] * 4], rules) is not None
+    assert folded([21, 22, 16, *[14] * 5], rules) is None
+
+
+def test_what_was_judged_without_good_windows_in_a_row_is_judged_as_it_was():
+    before = replace(MAPE, limit_clear_windows=None)
+    assert folded([21, 22, 19, 19], before) is None
+    rules = replace(before, clear_limit=15.0)
     assert folded([21, 22, 16, 16, 16, 16], rules) is not None
     assert folded([21, 22, 16, 14, 14], rules) is None
+
+
+NOISY = np.random.default_rng(0).normal(20, 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("before", "kind", "limit", "level"),
+    [
+        (NOISY, MetricKind.LOSS, 20.0, 18.0),
+        (NOISY, MetricKind.HIGHER, 20.0, 22.0),
+        (-NOISY, MetricKind.TARGET_ZERO, 20.0, 18.0),
+        # A level that changed once is no noise, a swing within as many windows is.
+        (NOISY + np.repeat([0, 50], 30), MetricKind.LOSS, 20.0, 17.7),
+        (np.tile([15.0, 25.0], 30), MetricKind.LOWER, 20.0, -1.0),
+        # Never nearer to the best there is than half the way.
+        (NOISY * 9, MetricKind.LOSS, 20.0, 10.0),
+        (NOISY / 20, MetricKind.R_SQUARED, 0.9, 0.95),
+        # Neighbours have to do where there are few.
+        (NOISY[:19], MetricKind.LOWER, 20.0, 17.9),
+        (NOISY[:1], MetricKind.LOSS, 20.0, 20.0),
+    ],
+)
+def test_the_level_that_clears_lies_a_margin_on_the_good_side(before, kind, limit, level):
+    assert clear_level(before, limit, n=5, kind=kind) == pytest.approx(level, abs=0.75)
+
+
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_a_limit_in_parts_is_the_limit_at_once(step: int):
+    rng = np.random.default_rng(1)
+    values = np.r_[rng.normal(10, 1, 80), rng.normal(20, 1.5, 80), rng.normal(10, 1, 40)]
+    rules = replace(MAPE, window=30)
+    whole = judge(values, np.zeros(200), rules=rules)
+    state, crossed = FoldState(), []
+    for end in range(step, 200 + step, step):
+        part = judge(
+            values[state.needs_from : end],
+            np.zeros(len(values[state.needs_from : end])),
+            rules=rules,
+            state=state,
+            offset=state.needs_from,
+        )
+        state = part.state
+        crossed += part.crossed.tolist()
+    assert crossed == whole.crossed.tolist()
+    assert 0 < sum(crossed) < 200
+    assert state == whole.state
 
 
 def test_one_of_one_and_no_limit():
@@ -79,6 +137,7 @@ def test_only_new_evaluations_are_folded():
         {"window": 20},
         {"limit_hits": 4},
         {"limit_hits": 0},
+        {"limit_clear_windows": 0},
         {"min_effect": -0.1},
         {"clear_limit": 21.0},
         {"limit": None, "clear_limit": 10.0},
