@@ -20,7 +20,7 @@ from modelperf.models import (
     ModelVersion,
     TrainingRun,
 )
-from modelperf.services import metrics_store, registry
+from modelperf.services import ab_tests_ended, metrics_store, registry
 from modelperf.services.ab_tests_evidence import (
     MIN_PAIRS,
     Comparison,
@@ -128,6 +128,7 @@ def start(
         cadence = _cadence(test)
         test.min_duration_seconds = cadence.total_seconds() if cadence else 0
         test.save(update_fields=["min_duration_seconds"])
+        ab_tests_ended.is_settled(test, now=timezone.now())
     return Started(test, _expectation(test, cadence))
 
 
@@ -215,7 +216,9 @@ def _compared_at(test: ABTest, ended_at: datetime | None) -> Comparison:
 
 
 def complete(*, test: ABTest, by: str) -> ABTest:
-    """End a running test and store its evidence and winner for good.
+    """End a running test and store its evidence and winner for good; an alert asks to decide it.
+
+    One that started by itself is decided by itself. Where it no longer is, `retraining_tests` asks.
 
     Raises
     ------
@@ -223,7 +226,10 @@ def complete(*, test: ABTest, by: str) -> ABTest:
         The test is not running.
     """
     with transaction.atomic():
-        return _complete(_running(test), by)
+        ended = _complete(_running(test), by)
+        if ended.training_run_id is None:
+            ab_tests_ended.ask(ended, results(test=ended), now=timezone.now())
+        return ended
 
 
 def complete_expired(*, by: str) -> Expired:
@@ -288,6 +294,7 @@ def cancel(*, test: ABTest, by: str) -> ABTest:
         cancelled = {"cancelled_by": by, CANCELLED_AT: timezone.now().isoformat()}
         locked.metadata = {**locked.metadata, **cancelled}
         locked.save(update_fields=["test_status", "metadata"])
+        ab_tests_ended.is_settled(locked, now=timezone.now())
         return locked
 
 
@@ -318,6 +325,7 @@ def decide(*, test: ABTest, decision: str, notes: str = "", by: str) -> ABTest:
         locked.decision, locked.decision_notes = decision, notes
         locked.decided_by, locked.decided_at = by, timezone.now()
         locked.save()
+        ab_tests_ended.is_settled(locked, now=locked.decided_at)
         promoted = {"promote_a": locked.model_a, "promote_b": locked.model_b}.get(decision)
         if promoted is not None:
             registry.activate_model(

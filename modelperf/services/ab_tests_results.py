@@ -113,9 +113,9 @@ def _recommendation(
 
 
 def _promotion(version: int, evidence: dict[str, Any]) -> str:
-    sureness = _sureness(evidence["confidence"])
     return (
-        f"Promote v{version}: its {evidence['metric']} is better on {_seen(evidence)} ({sureness})."
+        f"Promote v{version}: its {evidence['metric']} is better on {_seen(evidence)} "
+        f" ({sureness(evidence['confidence'])})."
     )
 
 
@@ -139,6 +139,6 @@ def _seen(evidence: dict[str, Any]) -> str:
     return f"{evidence['n']:,} rows" + (" an arm" if evidence["design"] == "two_sample" else "")
 
 
-def _sureness(confidence: float) -> str:
+def sureness(confidence: float) -> str:
     """Say how sure it is, never rounded up to certainty."""
     return "confidence above 99.9 %" if confidence > 0.999 else f"confidence {confidence:.1%}"

@@ -19,7 +19,7 @@ from modelperf.models import (
     ModelVersion,
     TrainingRun,
 )
-from modelperf.services import ab_tests, alerts_writing, metrics_store
+from modelperf.services import ab_tests, ab_tests_ended, alerts_writing, metrics_store
 from modelperf.services.ab_tests_results import Results
 from modelperf.services.alerts_conditions import JUDGED_TYPES
 from modelperf.services.alerts_following import RETRAINED
@@ -79,7 +79,10 @@ def settle(*, now: datetime) -> Settled:
     """
     settled = Settled([], [])
     looked: list[_Undecided] = []
-    for one in _due(now):
+    due, left_to_people = _undecided(now)
+    for one in left_to_people:
+        _ask(one.test_id, now)
+    for one in due:
         try:
             test = _decide(one.test_id)
         except ConflictError:  # a person was first
@@ -100,16 +103,21 @@ def settle(*, now: datetime) -> Settled:
     return settled
 
 
-def _due(now: datetime) -> list[_Undecided]:
-    """Return the tests to be looked at, of which something has come in or the time is over."""
+def _undecided(now: datetime) -> tuple[list[_Undecided], list[_Undecided]]:
+    """Return the tests to be looked at, and those that are over and left to people.
+
+    Of the first something has come in, or their time is over.
+    """
     found = [_Undecided(*row) for row in execute(_UNDECIDED, [], binary=True)]
     policies = Policies.load() if found else Policies({})
-    return [
-        one
-        for one in found
-        if one.is_due(policy := policies.of(one.machine_id, one.model_type), now)
-        and not one.is_left_to_people(policy)
-    ]
+    due, left_to_people = [], []
+    for one in found:
+        policy = policies.of(one.machine_id, one.model_type)
+        if not one.is_left_to_people(policy):
+            due += [one] if one.is_due(policy, now) else []
+        elif one.test_status == ABTest.Status.COMPLETED:
+            left_to_people.append(one)
+    return due, left_to_people
 
 
 def _remember(looked: Sequence[_Undecided]) -> None:
@@ -134,6 +142,15 @@ def _decide(test_id: uuid.UUID) -> ABTest | None:
         found = ab_tests.results(test=test)
         decision = _decision(test, found.winner)
         return ab_tests.decide(test=test, decision=decision, notes=found.recommendation, by=ACTOR)
+
+
+@transaction.atomic
+def _ask(test_id: uuid.UUID, now: datetime) -> None:
+    """Ask people to decide a test that is over, unless somebody just has."""
+    metrics_store.lock_series([_read(test_id).model_a_id])
+    test = _read(test_id)
+    if test.decision is None:
+        ab_tests_ended.ask(test, ab_tests.results(test=test), now=now)
 
 
 def _read(test_id: uuid.UUID) -> ABTest:
