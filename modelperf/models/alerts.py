@@ -131,7 +131,7 @@ LIFE: Final = (
 )
 
 
-class Alert(AlertFields):
+class Alert(AlertFields):  # type: ignore[django-manager-missing]  # events: made by pghistory
     """One condition of one series or of the fleet, from its first sight to its resolution."""
 
     model = models.ForeignKey(

@@ -20,7 +20,7 @@ class SilenceQuerySet(models.QuerySet["Silence"]):
         return self.filter(starts_at__lte=at, ends_at__gt=at)
 
 
-class Silence(models.Model):
+class Silence(models.Model):  # type: ignore[django-manager-missing]  # events: made by pghistory
     """Matchers, a reason, an owner and an end. Ended early, `ends_at` is that moment."""
 
     id = models.UUIDField(primary_key=True, default=uuid7)

@@ -9,10 +9,7 @@ _VIEWS = Path(__file__).parent / "views"
 
 def create_view(name: str, version: int) -> RunSQL:
     """Return the migration operation that creates one version of a view."""
-    definition = (_VIEWS / name / f"v{version}.sql").read_text()
-    return RunSQL(
-        sql=f"CREATE VIEW {name} AS {definition}", reverse_sql=f"DROP VIEW IF EXISTS {name}"
-    )
+    return RunSQL(sql=_create(name, version), reverse_sql=_drop(name))
 
 
 def replace_view(name: str, version: int) -> tuple[RunSQL, RunSQL]:
@@ -20,5 +17,14 @@ def replace_view(name: str, version: int) -> tuple[RunSQL, RunSQL]:
 
     In between the view is not there, so that columns can change.
     """
-    before, after = create_view(name, version - 1), create_view(name, version)
-    return RunSQL(sql=before.reverse_sql, reverse_sql=before.sql), after
+    without = RunSQL(sql=_drop(name), reverse_sql=_create(name, version - 1))
+    return without, create_view(name, version)
+
+
+def _create(name: str, version: int) -> str:
+    definition = (_VIEWS / name / f"v{version}.sql").read_text()
+    return f"CREATE VIEW {name} AS {definition}"
+
+
+def _drop(name: str) -> str:
+    return f"DROP VIEW IF EXISTS {name}"
