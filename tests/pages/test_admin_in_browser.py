@@ -22,11 +22,10 @@ def test_alert_is_resolved_with_a_reason(visit: Visit, superuser: User, scheme: 
     assert page.locator("td .badge.degraded").inner_text().strip() == "Critical"
 
     page.locator(f"input[value='{alert.pk}']").check()
-    page.get_by_label("Action:").select_option("resolve")
-    page.get_by_role("button", name="Go").click()
+    page.get_by_role("button", name="Resolve…").click()
     page.get_by_label("What was done").select_option("fixed")
     page.get_by_label("Notes").fill("a new bearing")
-    page.get_by_role("button", name="Resolve").click()
+    page.get_by_role("button", name="Resolve", exact=True).click()
 
     assert page.locator(".messagelist").inner_text().strip() == "1 resolved."
     assert page.locator("#result_list tbody tr").count() == 1
