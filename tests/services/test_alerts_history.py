@@ -200,6 +200,12 @@ def test_of_a_long_story_the_newest_steps_are_told(monkeypatch: pytest.MonkeyPat
         ("normal", "critical"),
         ("critical", "warning"),
     ]
+    # A change that nothing is told of: what is told then is less, and it began before that.
+    write(alert, acknowledged_at=NOON, acknowledged_by=ADA)
+    assert [(old, new) for _, _, old, new, _ in told(alert)] == [
+        ("normal", "critical"),
+        ("critical", "warning"),
+    ]
     for text in ("one", "two", "three", "four"):
         alerts.comment(alert=alert, by=ADA, text=text)
     assert [note for *_, note in told(alert)] == ["two", "three", "four"]
