@@ -37,6 +37,12 @@ _OFFERED: Final = {
     Alert.State.SNOOZED: _TAKE,
     Alert.State.RESOLVED: ("reopen",),
 }
+_NEXT: Final = {  # the sensible step, which stands out
+    Alert.State.OPEN: "acknowledge",
+    Alert.State.ACKNOWLEDGED: "resolve",
+    Alert.State.SNOOZED: "acknowledge",
+    Alert.State.RESOLVED: "reopen",
+}
 MOST_TOLD: Final = 100
 _OF_SERIES: Final = frozenset({"retrain"})
 
@@ -47,6 +53,7 @@ class VerbButton:
 
     action: str
     label: str
+    is_next: bool
 
 
 class AlertPage(ReadOnlyAdmin):
@@ -145,7 +152,10 @@ class AlertPage(ReadOnlyAdmin):
             for name in _OFFERED[Alert.State(alert.state)]
             if alert.machine_id or name not in _OF_SERIES
         ]
-        return [VerbButton(name, str(action[2])) for name, action in offered if action]
+        step = _NEXT[Alert.State(alert.state)]
+        return [
+            VerbButton(name, str(action[2]), name == step) for name, action in offered if action
+        ]
 
 
 def page_of(request: HttpRequest) -> uuid.UUID | None:
