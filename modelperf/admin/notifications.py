@@ -211,16 +211,25 @@ class RouteAdmin(ServiceAdmin):
         css = matchers.STYLES
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Leave out what only a route that exists has."""
-        found = super().get_fieldsets(request, obj)
-        if obj is not None:
+        """Leave out what only a route that exists has, and the way to what may not be seen."""
+        found: Any = super().get_fieldsets(request, obj)
+        left_out: dict[str, str] = {}
+        if obj is None:
+            left_out = dict.fromkeys(self.readonly_fields, "")
+        else:
             obj.asked_by = request
-            return found
+            if not self.has_change_permission(request, obj):
+                left_out = {"channel": "channel_name"}
+        shown = [(name, [left_out.get(one, one) for one in has["fields"]]) for name, has in found]
         return [
-            (name, {"fields": [one for one in has["fields"] if one not in self.readonly_fields]})
-            for name, has in found
-            if name != "Changes"
+            (name, {"fields": [one for one in fields if one]})
+            for name, fields in shown
+            if any(fields)
         ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Show the channel by name to those who may not choose another."""
+        return (*self.readonly_fields, "channel_name")
 
     @admin.display(description="channel")
     def channel_name(self, route: Route) -> str:

@@ -234,6 +234,14 @@ def test_a_route_that_cannot_work_is_refused_with_a_sentence(
     assert not Route.objects.exists()
 
 
+def test_a_viewer_sees_a_route_and_no_way_to_its_channel() -> None:
+    route = Route.objects.create(name="night", channel=channel())
+    html = page(of_group("viewer"), f"{ROUTES}{route.pk}/change/")
+    assert "operators" in html
+    assert "/channel/" not in html
+    assert "Changes" in html
+
+
 # --- silences -------------------------------------------------------------------------------
 
 
