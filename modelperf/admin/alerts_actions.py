@@ -5,19 +5,17 @@ Those that end in … ask on one page: what will change, what will not and why, 
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin import helpers
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils import timezone
 
-from modelperf.admin.alerts_filters import LifeFilter, identified
+from modelperf.admin import alerts_chosen as chosen
+from modelperf.admin.alerts_filters import LifeFilter
 from modelperf.admin.alerts_forms import AssignForm, CommentForm, NoteForm, ResolveForm, SnoozeForm
 from modelperf.admin.alerts_page import page_of
 from modelperf.admin.base import ReadOnlyAdmin, actor
@@ -30,7 +28,6 @@ from modelperf.services.alerts_verbs import Assign, Resolve, Snooze, Verb
 from modelperf.services.errors import DomainError
 from modelperf.templatetags.presentation import words
 
-CHOSEN: Final = "chosen"
 PREFIX: Final = "done"  # a field of its own may be called action, as is the action itself
 MOST_NAMED: Final = 100
 MOST_TOLD: Final = 20
@@ -80,13 +77,13 @@ class AlertVerbs(ReadOnlyAdmin):
         if name not in offered:
             self.message_user(request, "No action selected.", messages.WARNING)
             return None
-        ids = _ids(request, queryset)
+        ids = chosen.ids(request, queryset)
         if len(ids) > MOST_AT_ONCE:
             says = f"More than {MOST_AT_ONCE:,} alerts match. Narrow them by a filter."
             self.message_user(request, says, messages.ERROR)
             return None
-        chosen: Any = offered[name]
-        verb = chosen[0]
+        offer: Any = offered[name]
+        verb = offer[0]
         answer: HttpResponse | None = verb(self, request, Alert.objects.filter(pk__in=ids))
         return answer or HttpResponseRedirect(request.get_full_path())
 
@@ -151,7 +148,7 @@ class AlertVerbs(ReadOnlyAdmin):
     def comment(self, request: HttpRequest, queryset: Alerts) -> HttpResponse | None:
         """Ask what there is to say, then say it of each selected alert."""
         form = CommentForm(answered(request), prefix=PREFIX)
-        found = _in_order(queryset)
+        found = chosen.in_order(queryset)
         if not form.is_valid():
             says = "The comment is added to"
             return self._ask(request, form, says=says, will=found, label="Comment")
@@ -164,7 +161,7 @@ class AlertVerbs(ReadOnlyAdmin):
     def retrain(self, request: HttpRequest, queryset: Alerts) -> HttpResponse | None:
         """Ask why, then ask for one training of each series that the alerts are about."""
         form = ReasonForm(answered(request), prefix=PREFIX)
-        wanted, refused = _series(_in_order(queryset))
+        wanted, refused = chosen.of_series(chosen.in_order(queryset))
         if not form.is_valid():
             says = "A training of the series will be asked for in your name:"
             return self._ask(
@@ -212,7 +209,7 @@ class AlertVerbs(ReadOnlyAdmin):
                 self._log(request, outcome.changed, log)
                 self._tell(request, len(outcome.changed), done, outcome.refused)
                 return None
-        will, will_not = _sorted(_in_order(queryset), verb)
+        will, will_not = chosen.allowing(chosen.in_order(queryset), verb)
         label = verb.name.capitalize()
         return self._ask(request, form, says=says, will=will, will_not=will_not, label=label)
 
@@ -269,55 +266,10 @@ class AlertVerbs(ReadOnlyAdmin):
             self.message_user(request, says, messages.WARNING)
 
 
-def _ids(request: HttpRequest, matching: Alerts) -> list[uuid.UUID]:
-    """Return what was chosen: on the page before, all that match, or row by row."""
-    if CHOSEN in request.POST:
-        return _read(request.POST[CHOSEN].split())
-    if request.POST.get("select_across") == "1":
-        return list(matching.values_list("pk", flat=True)[: MOST_AT_ONCE + 1])
-    return _read(request.POST.getlist(helpers.ACTION_CHECKBOX_NAME))
-
-
-def _read(texts: Iterable[str]) -> list[uuid.UUID]:
-    return [pk for pk in map(identified, texts) if pk]
-
-
-def _in_order(queryset: Alerts) -> list[Alert]:
-    heavy = ("alert_details", "auto_action_result", "metadata")
-    found = queryset.select_related("machine", "assignee").defer(*heavy)
-    return list(found.worst_first())  # type: ignore[attr-defined]  # the model's own queryset
-
-
-def _sorted(found: Sequence[Alert], verb: Verb) -> tuple[list[Alert], Refusals]:
-    """Return which alerts allow a verb as they are now, and why the others do not."""
-    now = timezone.now()
-    refused = [(alert, says) for alert in found if (says := verb.refusal(alert, now))]
-    others = {alert.pk for alert, _ in refused}
-    return [alert for alert in found if alert.pk not in others], refused
-
-
 def _say(changed: Sequence[Alert], text: str, by: str) -> None:
     if text.strip():
         for alert in changed:
             alerts.comment(alert=alert, by=by, text=text)
-
-
-def _series(found: Sequence[Alert]) -> tuple[list[Alert], Refusals]:
-    """Return the worst alert of each series that can be trained, and why others are none."""
-    chosen: dict[tuple[uuid.UUID, str], Alert] = {}
-    refused: Refusals = []
-    for alert in found:
-        if alert.machine is None:
-            refused.append((alert, "It is about the fleet: retrain machines from their list."))
-        elif not alert.machine.is_active:
-            refused.append((alert, f"{alert.machine} is retired."))
-        elif alert.is_resolved:
-            refused.append((alert, "The alert is resolved."))
-        elif (alert.machine.pk, alert.model_type) in chosen:
-            refused.append((alert, "One training of its series is asked for already."))
-        else:
-            chosen[alert.machine.pk, alert.model_type] = alert
-    return list(chosen.values()), refused
 
 
 def _refusal(alert: Alert, reason: str, by: str) -> str:

@@ -378,7 +378,11 @@ def test_long_lists_are_not_counted_to_their_end(
     monkeypatch.setattr("modelperf.admin.alerts_list.MOST_AT_ONCE", 2)
     factories.AlertFactory.create_batch(3, resolved=True)
 
-    assert "More than 2 match: the first 2 are listed." in shown(desk, life="resolved")
+    with CaptureQueriesContext(connection) as seen:
+        html = shown(desk, life="resolved")
+
+    assert "More than 2 match: the first 2 are listed." in html
+    assert sum("COUNT(*)" in query["sql"] and "LIMIT 3" in query["sql"] for query in seen) == 1
     assert alerts_bulk.MOST_AT_ONCE >= 5_000
 
 
