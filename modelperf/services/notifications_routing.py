@@ -133,8 +133,8 @@ def unsilence(*, now: datetime) -> int:
     """
     if not _is_alone():
         return 0
-    silenced = Alert.objects.filter(state=Alert.State.OPEN).filter(Exists(_silenced()))
-    candidates = matching.load(silenced)
+    opened = Alert.objects.unresolved().filter(state=Alert.State.OPEN)
+    candidates = matching.load(opened.filter(Exists(_silenced())))
     in_force = InForce(now)
     over = [
         pk for pk, alert in candidates.items() if in_force.over(matching.matched(alert)) is None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from modelperf.models import Alert, Message
+from modelperf.models import Alert, Message, Route
 from modelperf.notifications.webhook import Webhook
 from modelperf.services import notifications_sealing
 from tests.factories import AlertFactory
@@ -99,6 +99,19 @@ def test_what_waited_for_the_morning_is_not_told_once_it_is_over(site: Site) -> 
         ["severity_rose"],
         ["resolved"],
     ]
+
+
+def test_the_end_of_what_still_waits_for_the_morning_is_told_to_nobody(site: Site) -> None:  # noqa: F811
+    over = route(site, quiet_from="00:00", quiet_until="13:00")
+    alert = AlertFactory.create()
+    opened = told(alert)
+    Route.objects.update(quiet_from=None, quiet_until=None)
+    resolve(alert)
+    ended = told(alert, "resolved", now=NOW + MINUTE)
+    send(over, NOW + 2 * MINUTE)
+    send(over, NOW + 2 * HOUR)
+    assert [decision(opened), decision(ended)] == ["over_before", "over_before"]
+    assert site.received == []
 
 
 def test_an_end_that_is_not_decided_yet_is_known_all_the_same(site: Site) -> None:  # noqa: F811
