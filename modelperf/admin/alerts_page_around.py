@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from modelperf.models import (
     ABTest,
@@ -66,14 +66,16 @@ def versions(alert: Alert) -> list[VersionRow]:
 
 
 def runs(alert: Alert) -> list[TrainingRun]:
-    """Return the trainings that were meant to end the condition, newest first."""
-    found = alert.training_runs.defer("training_log", "error_traceback", "metadata")
+    """Return the trainings that were meant to end the condition, or are it, newest first."""
+    own = Q(alert=alert) | Q(pk=_named(alert, "training_run"))
+    found = TrainingRun.objects.filter(own).defer("training_log", "error_traceback", "metadata")
     return list(found.order_by("-created_at", "-id")[:MOST_TRIED])
 
 
 def tests(alert: Alert) -> list[ABTest]:
-    """Return the A/B tests of what those trainings made, newest first."""
-    found = ABTest.objects.filter(training_run__alert=alert).defer("evidence", "metadata")
+    """Return the A/B tests of what those trainings made, or that it is about, newest first."""
+    own = Q(training_run__alert=alert) | Q(pk=_named(alert, "test_id"))
+    found = ABTest.objects.filter(own).defer("evidence", "metadata")
     return list(found.order_by("-created_at", "-id")[:MOST_TRIED])
 
 
@@ -98,6 +100,9 @@ def _near(alert: Alert) -> Iterator[tuple[str, Iterable[Alert]]]:
     others = Alert.objects.exclude(pk=alert.pk).select_related("machine")
     others = others.defer("alert_details", "auto_action_result", "metadata")
     unresolved = others.filter(is_resolved=False)
+    cause = _named(alert, "alert")
+    if cause is not None:
+        yield "What it is about", others.filter(pk=cause)
     if alert.machine_id is not None:
         of_fleet = AlertMember.objects.present().filter(machine_id=alert.machine_id)
         fleet = unresolved.filter(
@@ -109,6 +114,14 @@ def _near(alert: Alert) -> Iterator[tuple[str, Iterable[Alert]]]:
         yield "Same machine", _newest(unresolved.filter(machine_id=alert.machine_id))
     yield "Same condition", _newest(others.filter(condition_key=alert.condition_key))
     yield "Same type, about then", _newest(_of_then(unresolved, alert.alert_timestamp, alert))
+
+
+def _named(alert: Alert, name: str) -> uuid.UUID | None:
+    """Return the id of something that an alert's details name."""
+    try:
+        return uuid.UUID(str(alert.alert_details.get(name)))
+    except ValueError:
+        return None
 
 
 def _of_then(alerts: QuerySet[Alert], then: datetime, alert: Alert) -> QuerySet[Alert]:

@@ -112,7 +112,9 @@ def _figures(alert: Alert, metric: str) -> Iterator[Fact]:
         return
     unit = named(metric, alert.machine.metadata if alert.machine else None).unit
     is_limit = alert.alert_details.get("rule") == "limit"
-    yield from _told({"Now": now, "Before": before, "Limit": limit if is_limit else None}, unit)
+    worst = alert.peak_metric_value
+    levels = {"Now": now, "Before": before, "Worst": worst, "Limit": limit if is_limit else None}
+    yield from _told(levels, unit)
 
 
 def _told(figures: dict[str, float | None], unit: str) -> Iterator[Fact]:

@@ -223,6 +223,10 @@ def _not_helping(alert: Alert, found: Evidence | None, policy: PolicyValues) -> 
     )
 
 
+def _over(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Iterator[str]:
+    yield "The test's time is over and nobody has decided it; until then nothing changes."
+
+
 def _dated(details: Mapping[str, Any], found: Evidence | None) -> str:
     changed = when(details.get("changed_at"))
     if changed is None:
@@ -272,4 +276,5 @@ _TELLERS = {
     "storm": _storm,
     Alert.Type.TRAINING_FAILED.value: _failed,
     Alert.Type.RETRAINING_NOT_HELPING.value: _not_helping,
+    Alert.Type.AB_TEST_COMPLETED.value: _over,
 }

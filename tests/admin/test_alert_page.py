@@ -227,6 +227,29 @@ def test_versions_trainings_and_tests_are_told(desk: Client) -> None:
     assert re.search(r"v1 · active · of this alert [^v]*Activated just now cy", text)
 
 
+def test_what_an_alert_is_about_is_told_with_it(desk: Client) -> None:
+    cause = factories.AlertFactory.create(alert_message="It fell.", resolved=True)
+    run = factories.TrainingRunFactory.create(failed=True)
+    test = factories.ABTestFactory.create()
+    details = {"training_run": str(run.pk), "test_id": str(test.pk), "alert": str(cause.pk)}
+    alert = factories.AlertFactory.create(
+        alert_type="ab_test_completed",
+        alert_details={"rule": "ab_test_completed"} | details,
+        peak_metric_value=4.75,
+    )
+
+    html = html_of(desk, alert)
+
+    assert "time is over and nobody has decided it" in html
+    assert reverse("admin:modelperf_trainingrun_change", args=[run.pk]) in html
+    assert reverse("admin:modelperf_abtest_change", args=[test.pk]) in html
+    assert re.findall(r'class="wide"><a [^>]*>([^<]*)</a></td><td>([^<]*)<', html)[0] == (
+        "It fell.",
+        "What it is about",
+    )
+    assert '<dt>Worst</dt><dd title="4.75">4.75</dd>' in html
+
+
 def test_related_alerts_are_told_once_each_with_why(desk: Client) -> None:
     alert = factories.AlertFactory.create(condition_key="same")
     earlier = {"condition_key": "same", "resolved": True, "alert_message": "Earlier."}
