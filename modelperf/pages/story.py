@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from django.db.models import F, Q, Window
@@ -146,7 +146,7 @@ def _turns(alerts: Sequence[Alert]) -> dict[uuid.UUID, list[Any]]:
 
 def _openings(alert: Alert, turns: Sequence[Any]) -> Iterator[Event]:
     """Yield each time an alert opened, with what it said when it ended, or says now."""
-    for turn, following in zip(turns, [*turns[1:], alert], strict=True):
+    for turn, following in pairwise([*turns, alert]):
         was_resolved = getattr(turn, "was_resolved", None)
         if was_resolved and not turn.is_resolved:
             yield _opened(alert, turn, following)

@@ -243,7 +243,10 @@ def test_of_alerts_that_open_often_the_newest_turns_are_told(
     logged_in: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stories, "MOST_EVENTS", 3)
-    alert = factories.AlertFactory.create(alert_timestamp=timezone.now() - timedelta(days=1))
+    quiet = factories.AlertFactory.create(alert_message="Of one that opened before all these.")
+    alert = factories.AlertFactory.create(
+        model=quiet.model, alert_timestamp=timezone.now() - timedelta(days=1)
+    )
     for _ in range(2):
         alerts.resolve(alert=alert, by=BY, action="fixed")
         alerts.reopen(alert=alert, by=BY)
