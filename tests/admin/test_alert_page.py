@@ -182,7 +182,7 @@ def test_versions_that_never_served_are_not_drawn_and_resolved_alerts_end_with_t
 ) -> None:
     alert = fallen()
     beside = worlds.version(alert.machine, active=False)
-    worlds.record(beside, worlds.noisy(5))
+    worlds.record(beside, worlds.noisy(20))
     Alert.objects.filter(pk=alert.pk).update(
         state="resolved",
         is_resolved=True,
