@@ -173,7 +173,7 @@ def _is_stale(request: HttpRequest, alert: Alert) -> bool:
 
 def _who_was_first(alert: Alert) -> str:
     """Return what somebody did meanwhile, so that one decides anew."""
-    last = alerts_history.story(alert)[-1]
+    last = alerts_history.last_change(alert)
     said = f"{last.word} by {named_actor(last.actor)}, {ago(last.when)}"
     return f"Nothing was changed, since somebody was first: {said}. Look again, then choose."
 
