@@ -42,6 +42,7 @@ bench: development  ## measure speed and statistics against their targets
 	$(VENV)/bin/python -m benchmarks.check
 	$(VENV)/bin/python -m benchmarks.profiles
 	$(VENV)/bin/python -m benchmarks.alerts
+	$(VENV)/bin/python -m benchmarks.notifications
 	$(VENV)/bin/python -m benchmarks.statistics --full
 
 clean:  ## remove what was installed and cached; data stays

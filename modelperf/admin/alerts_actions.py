@@ -22,7 +22,7 @@ from modelperf.admin.base import ReadOnlyAdmin, actor
 from modelperf.admin.reasons import ReasonForm, answered, ask
 from modelperf.models import Alert, ApiKey
 from modelperf.models.access import PERMISSION_OF_SCOPE
-from modelperf.services import alerts, alerts_bulk, training
+from modelperf.services import alerts_bulk, training
 from modelperf.services.alerts_bulk import MOST_AT_ONCE, Refusals
 from modelperf.services.alerts_verbs import Assign, Resolve, Snooze, Verb
 from modelperf.services.errors import DomainError
@@ -152,7 +152,7 @@ class AlertVerbs(ReadOnlyAdmin):
         if not form.is_valid():
             says = "The comment is added to"
             return self._ask(request, form, says=says, will=found, label="Comment")
-        _say(found, form.cleaned_data["text"], actor(request))
+        alerts_bulk.comment(alerts=found, by=actor(request), text=form.cleaned_data["text"])
         self._log(request, found, "Commented.")
         self.message_user(request, f"{len(found)} commented.", messages.SUCCESS)
         return None
@@ -205,7 +205,8 @@ class AlertVerbs(ReadOnlyAdmin):
             except DomainError as error:
                 form.add_error(None, error.detail)
             else:
-                _say(outcome.changed, form.cleaned_data.get("note", ""), by)
+                if note := form.cleaned_data.get("note", "").strip():
+                    alerts_bulk.comment(alerts=outcome.changed, by=by, text=note)
                 self._log(request, outcome.changed, log)
                 self._tell(request, len(outcome.changed), done, outcome.refused)
                 return None
@@ -264,12 +265,6 @@ class AlertVerbs(ReadOnlyAdmin):
         if len(refused) > MOST_TOLD:
             says = f"{len(refused) - MOST_TOLD:,} more were not changed."
             self.message_user(request, says, messages.WARNING)
-
-
-def _say(changed: Sequence[Alert], text: str, by: str) -> None:
-    if text.strip():
-        for alert in changed:
-            alerts.comment(alert=alert, by=by, text=text)
 
 
 def _refusal(alert: Alert, reason: str, by: str) -> str:

@@ -148,7 +148,7 @@ class Notice(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.says.get('alert_message', self.alert_id)}"
+        return f"{self.kind}: {self.says.get('message', self.alert_id)}"
 
 
 class Message(models.Model):

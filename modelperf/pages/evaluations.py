@@ -11,9 +11,9 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
+from modelperf.drawing.metric_names import MetricName, named
 from modelperf.models import CONFUSION_COUNTS, REGISTERED_METRICS
 from modelperf.pages.fleet import Row
-from modelperf.pages.metric_names import MetricName, named
 from modelperf.pages.shapes import Chart, Sample
 from modelperf.pages.verdicts import Verdict
 from modelperf.templatetags.presentation import (

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelperf.drawing.metric_names import MetricName, named
 from modelperf.models import (
     Alert,
     AlertMember,
@@ -20,7 +21,6 @@ from modelperf.models import (
     Series,
 )
 from modelperf.pages import verdicts
-from modelperf.pages.metric_names import MetricName, named
 from modelperf.pages.verdicts import Silence, State, Verdict
 from modelperf.services.policies import Policies
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelperf.pages.metric_names import MetricName
+from modelperf.drawing.metric_names import MetricName
 from modelperf.services.trend import OutlookReport
 from modelperf.stats.outlook import OutlookStatus
 from modelperf.templatetags.presentation import day, number

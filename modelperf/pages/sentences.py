@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from modelperf.drawing.metric_names import MetricName
 from modelperf.models import ModelVersion
 from modelperf.models.metrics import Evaluation
-from modelperf.pages.metric_names import MetricName
 from modelperf.pages.verdicts import GIVES_WAY, Silence, Verdict
 from modelperf.stats.results import MetricKind
 from modelperf.templatetags.presentation import ago, day, last_day, moment, number

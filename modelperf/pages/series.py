@@ -10,11 +10,11 @@ from typing import Any
 
 from django.utils.dateparse import parse_date
 
+from modelperf.drawing.metric_names import PERCENT, MetricName, named
 from modelperf.models import ABTest, Alert, ModelVersion, UnresolvedAlert
 from modelperf.pages import alerts, charts, evaluations, sentences, training, verdicts
 from modelperf.pages.evaluations import LatestValue, Rows, TableRow
 from modelperf.pages.fleet import UNSHOWN, UNSHOWN_STATE, Fleet, Row
-from modelperf.pages.metric_names import PERCENT, MetricName, named
 from modelperf.pages.outlook import outlook_sentence
 from modelperf.pages.sentences import Sentence
 from modelperf.pages.shapes import Chart, Mark

@@ -10,7 +10,6 @@ from django.contrib.auth.models import Group, User
 from modelperf.models import Alert, AlertComment
 from modelperf.services import alerts_bulk
 from modelperf.services.alerts_verbs import (
-    COMMENT_LENGTH,
     KEEP,
     RESOLUTIONS,
     Acknowledge,
@@ -20,9 +19,8 @@ from modelperf.services.alerts_verbs import (
     Resolve,
     Snooze,
     Verb,
-    check_text,
 )
-from modelperf.services.errors import ConflictError, InvalidError, NotFoundError
+from modelperf.services.errors import ConflictError, NotFoundError
 
 __all__ = [
     "KEEP",
@@ -89,11 +87,8 @@ def reopen(*, alert: Alert, by: str, revision: int | None = None) -> Alert:
 
 def comment(*, alert: Alert, by: str, text: str) -> AlertComment:
     """Say something about an alert, in whatever state it is."""
-    said = text.strip()
-    if not said:
-        raise InvalidError.field("text", "Send a text: a comment says something.")
-    check_text("text", said, COMMENT_LENGTH)
-    return AlertComment.objects.create(alert=alert, text=said, created_by=by)
+    [said] = alerts_bulk.comment(alerts=[alert], by=by, text=text)
+    return said
 
 
 def _do(alert: Alert, verb: Verb, by: str, revision: int | None) -> Alert:

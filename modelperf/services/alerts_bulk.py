@@ -12,9 +12,18 @@ from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from modelperf.models import Alert
+from modelperf.models import Alert, AlertComment
 from modelperf.services import alerts_history, notices
-from modelperf.services.alerts_verbs import HAS_TWIN, VERBS, Reopen, Verb, named, since
+from modelperf.services.alerts_verbs import (
+    COMMENT_LENGTH,
+    HAS_TWIN,
+    VERBS,
+    Reopen,
+    Verb,
+    check_text,
+    named,
+    since,
+)
 from modelperf.services.database import repeated
 from modelperf.services.errors import InvalidError
 
@@ -45,6 +54,17 @@ def change(
     return BulkOutcome(
         sorted(rows, key=lambda alert: order[alert.pk]),
         sorted(refused, key=lambda pair: order[pair[0].pk]),
+    )
+
+
+def comment(*, alerts: Iterable[Alert], by: str, text: str) -> list[AlertComment]:
+    """Say the same about each of some alerts, in whatever state they are."""
+    said = text.strip()
+    if not said:
+        raise InvalidError.field("text", "Send a text: a comment says something.")
+    check_text("text", said, COMMENT_LENGTH)
+    return AlertComment.objects.bulk_create(
+        [AlertComment(alert=alert, text=said, created_by=by) for alert in alerts]
     )
 
 

@@ -626,9 +626,9 @@ def test_page_needs_the_same_queries_for_one_series_and_for_many(logged_in: Clie
 
     # session, user; machines, the chosen one, series, active versions with states, latest rows,
     # policies, alerts beside the states; of the trend: evaluations, active version, policy; A/B
-    # tests, versions, alerts, training runs; of the story: alerts, activations; the user's
-    # permissions, his own and his groups'
-    assert len(few) == len(many) == 20
+    # tests, versions, alerts, training runs; of the story: alerts, their openings and endings,
+    # activations; the user's permissions, his own and his groups'
+    assert len(few) == len(many) == 21
 
 
 def test_page_of_metric_without_direction_draws_it_and_judges_nothing(logged_in: Client) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from modelperf.pages.metric_names import named
+from modelperf.drawing.metric_names import named
 from modelperf.pages.outlook import outlook_sentence
 from modelperf.services import policies
 from modelperf.services.trend import OutlookReport

@@ -9,8 +9,8 @@ import pytest
 from django.http import QueryDict
 from django.utils import timezone
 
+from modelperf.drawing.metric_names import named
 from modelperf.pages import selection
-from modelperf.pages.metric_names import named
 from modelperf.templatetags import presentation
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from modelperf.drawing.metric_names import named
 from modelperf.models import DriftState, ModelPerformanceMetric, ModelVersion
 from modelperf.pages import verdicts
-from modelperf.pages.metric_names import named
 from modelperf.pages.sentences import Sentence, sentence
 from modelperf.pages.verdicts import Silence, Verdict
 from modelperf.services.policies import PolicyValues
