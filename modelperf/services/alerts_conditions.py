@@ -83,6 +83,23 @@ def common_key(key: str) -> str:
     return key.replace(f":{degradation}:", f":{drift}:", 1)
 
 
+def is_later(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    """Whether a change is another one than the change a person has resolved already.
+
+    Windows of features slide on while the same features stay where they have moved to. In a storm
+    are only machines that a person has not resolved already.
+    """
+    if details.get("rule") == "storm":
+        return True
+    if "features" in details:
+        return bool(_names(details) - _names(earlier))
+    return (details.get("changed_at") or "") > (earlier.get("changed_at") or "")
+
+
+def _names(details: dict[str, Any]) -> set[str]:
+    return {feature["name"] for feature in details.get("features", ())}
+
+
 def wanted_alerts(
     subject: Subject, verdict: dict[str, Any], *, cut_off: float, seen_through: datetime | None
 ) -> dict[str, Wanted]:

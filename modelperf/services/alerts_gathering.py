@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from modelperf.models import Alert
-from modelperf.services.alerts_conditions import OpenAlert, Wanted, common_key
+from modelperf.services.alerts_conditions import OpenAlert, Wanted, common_key, is_later
 from modelperf.services.alerts_fleet import (
     CommonFall,
     Conditions,
@@ -23,7 +23,6 @@ from modelperf.services.alerts_fleet import (
     storm_message,
 )
 from modelperf.services.alerts_following import Changes, Cleared, Fleet, Span
-from modelperf.services.alerts_writing import is_later
 from modelperf.services.metrics_rows import Subject
 
 Machines = dict[str, Subject]  # by member key

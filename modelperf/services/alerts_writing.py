@@ -17,7 +17,7 @@ import msgspec
 from modelperf.models import Alert, AlertMember, Notice
 from modelperf.models.keys import uuid7
 from modelperf.services import alerts_waking, notices
-from modelperf.services.alerts_conditions import Wanted, common_key
+from modelperf.services.alerts_conditions import Wanted, common_key, is_later
 from modelperf.services.alerts_fleet import Member, write_members
 from modelperf.services.alerts_following import SYSTEM, Changes, Place
 from modelperf.services.database import execute
@@ -182,23 +182,6 @@ def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetim
         alert_timestamp=now,
         **_content(wanted, subject, now),
     )
-
-
-def is_later(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
-    """Whether a change is another one than the change a person has resolved already.
-
-    Windows of features slide on while the same features stay where they have moved to. In a storm
-    are only machines that a person has not resolved already.
-    """
-    if details.get("rule") == "storm":
-        return True
-    if "features" in details:
-        return bool(_names(details) - _names(earlier))
-    return (details.get("changed_at") or "") > (earlier.get("changed_at") or "")
-
-
-def _names(details: dict[str, Any]) -> set[str]:
-    return {feature["name"] for feature in details.get("features", ())}
 
 
 def _content(wanted: Wanted, subject: Place, now: datetime) -> dict[str, Any]:
