@@ -15,7 +15,7 @@ from modelperf.api.parameters import Time
 from modelperf.models import Alert, AlertComment
 from modelperf.services import alerts, alerts_bulk
 from modelperf.services.alerts import KEEP
-from modelperf.services.errors import ConflictError, InvalidError
+from modelperf.services.errors import InvalidError
 
 MOST_AT_ONCE: Final = 1000
 Resolution = Literal[alerts.RESOLUTIONS]  # type: ignore[valid-type]
@@ -165,10 +165,9 @@ class Triage(Endpoint):
     def comment(self, given: Commenting, id: uuid.UUID) -> Answer:
         """Say something about an alert; that makes no new revision of it."""
         alert, revision = self.alert(id), self.revision
-        if revision not in {None, alert.revision}:
-            msg = f"The alert is at revision {alert.revision}, not {revision}."
-            raise ConflictError(msg, **_state(alert))
-        said: AlertComment = alerts.comment(alert=alert, by=self.actor, text=given.text)
+        said: AlertComment = alerts.comment(
+            alert=alert, by=self.actor, text=given.text, revision=revision
+        )
         return Answer(said, headers=etag(alert.revision))
 
     @call(takes=Triaging, answers=list[BulkAlertAnswer], scope=TRIAGE, style="body")
@@ -237,14 +236,3 @@ def _team(name: str | None) -> Group | None:
     if name is not None and found is None:
         raise InvalidError.field("team", f"There is no group {name}. Send a group's name, or null.")
     return found
-
-
-def _state(alert: Alert) -> dict[str, Any]:
-    """Return how an alert stands, as other conflicts tell it."""
-    return {
-        "state": alert.state,
-        "revision": alert.revision,
-        "resolved_by": alert.resolved_by,
-        "resolved_at": alert.resolved_at,
-        "assignee": alert.assignee.username if alert.assignee else None,
-    }

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 
 from modelperf.models import Alert, AlertComment
 from modelperf.services import alerts_bulk
@@ -85,8 +86,14 @@ def reopen(*, alert: Alert, by: str, revision: int | None = None) -> Alert:
     return _do(alert, Reopen(), by, revision)
 
 
-def comment(*, alert: Alert, by: str, text: str) -> AlertComment:
-    """Say something about an alert, in whatever state it is."""
+@transaction.atomic
+def comment(*, alert: Alert, by: str, text: str, revision: int | None = None) -> AlertComment:
+    """Say something about an alert, in whatever state it is; that makes no new revision of it."""
+    if revision is not None:
+        found = Alert.objects.select_for_update(of=("self",), no_key=True).get(pk=alert.pk)
+        if found.revision != revision:
+            says = f"The alert is at revision {found.revision}, not {revision}."
+            raise ConflictError(says, **_state(found))
     [said] = alerts_bulk.comment(alerts=[alert], by=by, text=text)
     return said
 
