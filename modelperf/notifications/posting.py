@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +19,7 @@ _MOST_TOLD: Final = 200
 _LONGEST_WAIT: Final = 86_400.0
 _GONE: Final = 410
 _SHORTEST_SECRET: Final = 5
+_ESCAPE: Final = r"\\*"  # JSON may hold one before any sign
 
 
 def check_url(url: str) -> SplitResult:
@@ -35,21 +37,22 @@ def post(url: str, content: bytes, *, at: datetime, headers: Mapping[str, str]) 
     gone for good are final: a wrong token or a receiver's mistake may be put right in time. No
     text holds more of the address than its host.
     """
+    token = ""
     try:
         place = parts_of(url, "The channel's url")
-        answer = _answer(url, content, _headers(place, headers))
+        token = authorization(place)
+        answer = _answer(url, content, _headers(token, headers))
     except RefusedError as error:
-        raise DeliveryError(_without(str(error), url), is_final=True) from None
+        raise DeliveryError(_without(str(error), url, token), is_final=True) from None
     except UnreachableError as error:
-        raise DeliveryError(_without(str(error), url)) from None
+        raise DeliveryError(_without(str(error), url, token)) from None
     said = f"{place.netloc} answered {answer.status}"
     if not 200 <= answer.status < 300:
         raise _failure(answer, said, place, url, at)
     return said
 
 
-def _headers(place: SplitResult, headers: Mapping[str, str]) -> dict[str, str]:
-    token = authorization(place)
+def _headers(token: str, headers: Mapping[str, str]) -> dict[str, str]:
     known = {"Authorization": token} if token else {}
     return {"Content-Type": "application/json", "User-Agent": "modelperf", **headers, **known}
 
@@ -71,9 +74,10 @@ def _failure(
         return DeliveryError(
             f"{said}, and redirects are not followed. Set the url that it leads to."
         )
-    told = _without(line(answer.content.decode("utf-8", "replace")), url)
+    token = authorization(place)
+    told = _without(line(answer.content.decode("utf-8", "replace")), url, token)
     detail = f"{said}: {told[:_MOST_TOLD].rstrip('. ')}." if told else f"{said}."
-    if answer.status in {401, 403} and not authorization(place):
+    if answer.status in {401, 403} and not token:
         detail += f" MODELPERF_WEBHOOK_TOKENS holds nothing for {origins(place)[-1]}."
     return DeliveryError(
         detail,
@@ -94,12 +98,14 @@ def _retry_after(value: str, at: datetime) -> float | None:
     return min(max((until - at).total_seconds(), 0.0), _LONGEST_WAIT)
 
 
-def _without(text: str, url: str) -> str:
-    """Return a text without what an address may hide in its path and query."""
+def _without(text: str, url: str, token: str) -> str:
+    """Return a text without a token, and without what an address may hide in path and query."""
     rest = url.partition("://")[2].partition("/")[2]
     for sign in "?&=#":
         rest = rest.replace(sign, "/")
     known = {part for part in rest.split("/") if len(part) >= _SHORTEST_SECRET}
-    for part in sorted(known | {unquote(part) for part in known}, key=len, reverse=True):
-        text = text.replace(part, "***")
+    known |= {unquote(part) for part in known}
+    known |= {line(token), line(token).partition(" ")[2]} - {""}  # with its scheme, and without
+    for part in sorted(known, key=len, reverse=True):
+        text = re.sub(_ESCAPE.join(map(re.escape, part)), "***", text)
     return text

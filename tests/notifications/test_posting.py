@@ -201,6 +201,26 @@ def test_a_token_goes_to_its_origin_and_its_lack_is_told(site: Site, settings: S
     assert [one.headers.get("authorization") for one in site.received] == [None, "Basic abc"]
 
 
+@pytest.mark.parametrize(
+    ("token", "echo"),
+    [
+        ("Bearer s3cr3t", b"token Bearer s3cr3t is unknown"),
+        ("Bearer s3cr3t", b"unknown: bearer s3cr3t"),
+        ("Basic c3Nr/M3Q=", rb'{"given": "Basic c3Nr\/M3Q="}'),
+        ("Key-without-a-scheme-s3cr3t", b"no key Key-without-a-scheme-s3cr3t"),
+        ("Bearer s3cr3t" + "s3cr3t" * 40, b"." * 190 + b"s3cr3t" * 41),
+    ],
+)
+def test_no_error_holds_the_token_that_an_answer_repeats(
+    site: Site, settings: Settings, token: str, echo: bytes
+) -> None:
+    settings.WEBHOOK_TOKENS = {site.url: token}
+    for answer in (answering(echo, status=401), sites.raw(echo + b"\r\n\r\n")):
+        site.answer = answer
+        told = str(failure("slack", site))
+        assert [part for part in ("s3cr3t", "c3Nr", "M3Q") if part in told] == []
+
+
 # --- Slack ----------------------------------------------------------------------------------
 
 
