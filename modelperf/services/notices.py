@@ -15,6 +15,8 @@ from modelperf.services.database import execute
 _NEW_WINDOW: Final = (
     "(a.seen_through IS NULL OR a.told_through IS NULL OR a.seen_through > a.told_through)"
 )
+# A person takes back what people were told: that tells in any case.
+_TAKEN_BACK: Final = f"({_NEW_WINDOW} OR a.reopened_at > a.alert_timestamp)"
 # A rise to what was told since the alert opened is none.
 _NEW_HEIGHT: Final = """NOT EXISTS (
         SELECT FROM notices n WHERE n.alert_id = a.id AND n.occurred_at >= a.alert_timestamp
@@ -23,7 +25,7 @@ _NEW_HEIGHT: Final = """NOT EXISTS (
     )"""
 _RULES: Final = {
     Notice.Kind.OPENED: _NEW_WINDOW,
-    Notice.Kind.REOPENED: _NEW_WINDOW,
+    Notice.Kind.REOPENED: _TAKEN_BACK,
     Notice.Kind.ROSE: _NEW_HEIGHT,
 }
 _TELL: Final = """

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import Alert, AlertMember, Notice
-from modelperf.services import notices
+from modelperf.services import alerts, notices
 from tests.factories import START, AlertFactory, ModelVersionFactory
 
 pytestmark = pytest.mark.django_db
@@ -82,6 +82,19 @@ def test_what_an_end_was_told_of_does_not_tell_again() -> None:
     told(alert, Kind.OPENED)
     Alert.objects.update(seen_through=START + timedelta(days=9))
     assert told(alert, Kind.RESOLVED) == 1
+    assert told(alert, Kind.REOPENED) == 0
+
+
+def test_an_end_that_a_person_takes_back_is_told_to_be_none() -> None:
+    alert = AlertFactory.create(seen_through=START, alert_timestamp=timezone.now())
+    told(alert, Kind.OPENED)
+    alert = alerts.resolve(alert=alert, by="user:anna", action="fixed")
+    alerts.reopen(alert=alert, by="user:anna")
+    kinds = [notice.kind for notice in Notice.objects.order_by("id")]
+    assert kinds == ["opened", "resolved", "reopened"]
+
+    # Later the system does: then only a window that people were not told of tells.
+    Alert.objects.update(alert_timestamp=timezone.now())
     assert told(alert, Kind.REOPENED) == 0
 
 
