@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import (
+    BooleanField,
+    Count,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+)
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -15,6 +24,7 @@ from msgspec import Meta, Struct
 from rest_framework.exceptions import PermissionDenied
 
 from modelperf.api.alerts_answers import Severity, State
+from modelperf.api.alerts_verbs import etag
 from modelperf.api.authentication import TRIAGE
 from modelperf.api.base import Answer, Endpoint, Rows, call, rows
 from modelperf.api.cursors import Order, Page
@@ -32,7 +42,10 @@ Owner = Annotated[str, Meta(min_length=1, max_length=silences.LONGEST_OWNER)]
 
 
 class SilenceAnswer(Struct):
-    """A silence; one that was ended early has that moment as its end."""
+    """A silence; one that was ended early has that moment as its end.
+
+    `revision` is the number of its changes, the first being that it was set.
+    """
 
     id: uuid.UUID
     matchers: dict[str, list[str]]
@@ -43,6 +56,7 @@ class SilenceAnswer(Struct):
     in_force: bool
     created_by: str
     created_at: Instant
+    revision: int
 
 
 class SilenceChange(Struct):
@@ -148,11 +162,14 @@ class Silences(Endpoint):
             ends_at=given.ends_at,
             by=self.actor,
         )
-        return Answer(self._told(silence), status=201)
+        return self._answer(silence, status=201)
 
     @call(answers=SilenceDetail, problems=(404,))
-    def retrieve(self, id: uuid.UUID) -> Rows:
-        """Tell about a silence, and who changed what of it."""
+    def retrieve(self, id: uuid.UUID) -> Answer:
+        """Tell about a silence, and who changed what of it.
+
+        Its ETag, sent back as If-Match, lets PATCH and DELETE change no other state than this one.
+        """
         silence = self._silence(id)
         changes = SilenceEvent.objects.filter(pgh_obj_id=silence.pk).annotate(
             at=F("pgh_created_at"),
@@ -160,12 +177,17 @@ class Silences(Endpoint):
             by=KeyTextTransform("actor", "pgh_context"),
         )
         history = rows(changes[:MOST_CHANGES], SilenceChange).shaped
-        return Rows({**self._told(silence).shaped, "history": history})
+        return self._answer(silence, history=history)
 
     @call(
-        takes=SilenceUpdate, answers=SilenceAnswer, scope=TRIAGE, style="body", problems=(404, 409)
+        takes=SilenceUpdate,
+        answers=SilenceAnswer,
+        scope=TRIAGE,
+        style="body",
+        problems=(404, 409),
+        if_match=True,
     )
-    def partial_update(self, given: SilenceUpdate, id: uuid.UUID) -> Rows:
+    def partial_update(self, given: SilenceUpdate, id: uuid.UUID) -> Answer:
         """Change a silence that is not over."""
         silence = self._silence(id)
         if given.matchers is not None:
@@ -178,13 +200,15 @@ class Silences(Endpoint):
             starts_at=given.starts_at,
             ends_at=given.ends_at,
             by=self.actor,
+            revision=self.revision,
         )
-        return self._told(changed)
+        return self._answer(changed)
 
-    @call(answers=SilenceAnswer, scope=TRIAGE, problems=(404, 409))
-    def destroy(self, id: uuid.UUID) -> Rows:
+    @call(answers=SilenceAnswer, scope=TRIAGE, problems=(404, 409), if_match=True)
+    def destroy(self, id: uuid.UUID) -> Answer:
         """End a silence now; it stays in the list, and so does its history."""
-        return self._told(silences.end(silence=self._silence(id), by=self.actor))
+        silence, revision = self._silence(id), self.revision
+        return self._answer(silences.end(silence=silence, by=self.actor, revision=revision))
 
     @call(takes=Previewing, answers=PreviewAnswer, style="body")
     def preview(self, given: Previewing) -> PreviewAnswer:
@@ -200,7 +224,9 @@ class Silences(Endpoint):
         holds = ExpressionWrapper(
             Q(starts_at__lte=now, ends_at__gt=now), output_field=BooleanField()
         )
-        found = Silence.objects.annotate(in_force=holds)
+        changes = SilenceEvent.objects.filter(pgh_obj_id=OuterRef("pk")).order_by()
+        counted = changes.values("pgh_obj_id").annotate(n=Count("pk")).values("n")
+        found = Silence.objects.annotate(in_force=holds, revision=Subquery(counted))
         ids = self.access.machine_ids
         if ids is None:
             return found
@@ -211,9 +237,9 @@ class Silences(Endpoint):
         silence: Silence = self.one(self._visible(), id, "Silence not found")
         return silence
 
-    def _told(self, silence: Silence) -> Rows:
+    def _answer(self, silence: Silence, *, status: int = 200, **more: Any) -> Answer:
         (told,) = rows(self._visible().filter(pk=silence.pk), SilenceAnswer).shaped
-        return Rows(told)
+        return Answer(Rows({**told, **more}), status, etag(told["revision"]))
 
     def _refuse_others(self, matchers: Matchers) -> None:
         """Refuse to a limited key what is not about named machines of its own.
@@ -223,7 +249,7 @@ class Silences(Endpoint):
         ids = self.access.machine_ids
         if ids is None:
             return
-        if not matchers.machine or not {*matchers.machine} <= {*map(str, ids)}:
+        if not matchers.machine or not {*map(silences.machine_id, matchers.machine)} <= ids:
             msg = "A key that is limited to machines may only silence those: send their ids."
             raise PermissionDenied(msg)
 

@@ -12,7 +12,7 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from modelperf.models import Alert, Silence
+from modelperf.models import Alert, Silence, SilenceEvent
 from modelperf.services import matching
 from modelperf.services.errors import ConflictError, FieldError, InvalidError
 from modelperf.services.matching import Matched, Matchers
@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 LONGEST_OWNER: Final = 200
 LONGEST_REASON: Final = 2_000
+_DOCUMENTS: Final = ("alert_details", "auto_action_result", "metadata")
+_LENGTH_OF_AN_ID: Final = 36
 
 
 def create(
@@ -64,13 +66,14 @@ def change(
     owner: str | None = None,
     starts_at: datetime | None = None,
     ends_at: datetime | None = None,
+    revision: int | None = None,
 ) -> Silence:
-    """Change what is given of a silence that is not over.
+    """Change what is given of a silence that is not over, at that revision if one is given.
 
     Raises
     ------
     ConflictError
-        It is over.
+        It is over, or at another revision.
     InvalidError
         As for a new one.
     """
@@ -83,7 +86,7 @@ def change(
         "ends_at": ends_at,
     }
     with pghistory.context(actor=by, verb="change"), transaction.atomic():
-        stored = _locked(silence, now)
+        stored = _locked(silence, now, revision)
         for name, value in given.items():
             if value is not None:
                 setattr(stored, name, value)
@@ -93,17 +96,17 @@ def change(
     return stored
 
 
-def end(*, silence: Silence, by: str) -> Silence:
+def end(*, silence: Silence, by: str, revision: int | None = None) -> Silence:
     """End a silence now, or let one that has not begun never begin.
 
     Raises
     ------
     ConflictError
-        It is over.
+        It is over, or at another revision than the one that is given.
     """
     now = timezone.now()
     with pghistory.context(actor=by, verb="end"), transaction.atomic():
-        stored = _locked(silence, now)
+        stored = _locked(silence, now, revision)
         stored.starts_at, stored.ends_at = min(stored.starts_at, now), now
         stored.save(update_fields=["starts_at", "ends_at"])
     log.info("silence_ended", silence_id=str(stored.pk), by=by)
@@ -115,10 +118,15 @@ def preview(
 ) -> list[Alert]:
     """Return the unresolved alerts that a silence would be for, worst first.
 
-    `machine_ids` are those that may be seen, None where all are.
+    `machine_ids` are those that may be seen, None where all are. Their documents are not read.
+
+    Raises
+    ------
+    InvalidError
+        As for a new one's matchers.
     """
-    wanted = matching.read(matchers)
-    found = Alert.objects.unresolved().within(machine_ids).worst_first()
+    wanted = matching.read(_checked(matchers))
+    found = Alert.objects.unresolved().within(machine_ids).worst_first().defer(*_DOCUMENTS)
     if wanted.alert_type:
         found = found.filter(alert_type__in=wanted.alert_type)
     if wanted.severity:
@@ -145,6 +153,16 @@ class InForce:
         return None
 
 
+def machine_id(text: str) -> uuid.UUID | None:
+    """Return the id that a matcher names a machine by, None where it is a name or a pattern."""
+    if len(text) != _LENGTH_OF_AN_ID:  # 32 digits may be the name of a machine
+        return None
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
+
+
 def _readable(silence: Silence) -> Matchers | None:
     """Return a stored silence's matchers; what cannot be read silences nothing."""
     try:
@@ -156,6 +174,8 @@ def _readable(silence: Silence) -> Matchers | None:
 
 def _checked(matchers: Mapping[str, Any]) -> dict[str, list[str]]:
     document = matching.read(matchers).document()
+    if "machine" in document:
+        document["machine"] = [str(machine_id(one) or one) for one in document["machine"]]
     if not document:
         raise InvalidError.field(
             "matchers",
@@ -165,15 +185,29 @@ def _checked(matchers: Mapping[str, Any]) -> dict[str, list[str]]:
     return document
 
 
-def _locked(silence: Silence, now: datetime) -> Silence:
-    """Return a silence as it stands, nobody else changing it; refuse one that is over."""
+def _locked(silence: Silence, now: datetime, revision: int | None) -> Silence:
+    """Return a silence as it stands, nobody else changing it; refuse one over, or changed since."""
     stored = Silence.objects.select_for_update().get(pk=silence.pk)
+    current = SilenceEvent.objects.filter(pgh_obj_id=stored.pk).count()
+    says = ""
     if stored.ends_at <= now:
-        raise ConflictError(
-            f"The silence is over since {stored.ends_at:%Y-%m-%d %H:%M} UTC. Set a new one.",
-            ends_at=stored.ends_at.isoformat(),
-        )
+        says = f"The silence is over since {stored.ends_at:%Y-%m-%d %H:%M} UTC. Set a new one."
+    elif revision not in {None, current}:
+        says = f"The silence is at revision {current}, not {revision}."
+    if says:
+        raise ConflictError(says, revision=current, **_state(stored))
     return stored
+
+
+def _state(silence: Silence) -> dict[str, Any]:
+    """Return how a silence stands, for whoever knew it otherwise."""
+    return {
+        "matchers": silence.matchers,
+        "reason": silence.reason,
+        "owner": silence.owner,
+        "starts_at": silence.starts_at,
+        "ends_at": silence.ends_at,
+    }
 
 
 def _refuse_problems(silence: Silence, now: datetime) -> None:

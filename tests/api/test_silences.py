@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from modelperf.models import Machine, Silence, SilenceEvent
+from modelperf.models import Alert, Machine, Silence, SilenceEvent
+from modelperf.services import silences
+from modelperf.services.errors import ConflictError
 from tests import factories
 from tests.api.calls import NOWHERE, ROOT, places, problem
+from tests.services.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
 ClientWith = Callable[..., APIClient]
@@ -68,6 +74,57 @@ def test_a_silence_that_is_over_is_not_changed(api: APIClient) -> None:
         document = problem(response, 409)
         assert "over" in document["detail"]
         assert document["state"]["ends_at"]
+
+
+CHANGES: dict[str, dict[str, Any] | None] = {"patch": {"reason": "filters"}, "delete": None}
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_who_comes_second_with_a_tag_is_told_how_the_silence_stands(
+    api: APIClient, method: str
+) -> None:
+    made = api.post(ADDRESS, given())
+    seen = api.get(of(made.json()))
+    assert made.headers["ETag"] == seen.headers["ETag"] == '"1"'
+    first = api.patch(of(made.json()), {"owner": "bob"}, headers={"if-match": '"1"'})
+    assert (first.status_code, first.headers["ETag"]) == (200, '"2"')
+
+    second = getattr(api, method)
+    stale = second(of(made.json()), CHANGES[method], headers={"if-match": seen.headers["ETag"]})
+    document = problem(stale, 409)
+    assert document["detail"] == "The silence is at revision 2, not 1."
+    stands = first.json()
+    assert document["state"] == {
+        name: stands[name]
+        for name in ("revision", "matchers", "reason", "owner", "starts_at", "ends_at")
+    }
+    assert SilenceEvent.objects.count() == 2
+
+    done = second(of(made.json()), CHANGES[method], headers={"if-match": '"2"'})
+    assert (done.status_code, done.headers["ETag"], done.json()["revision"]) == (200, '"3"', 3)
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_a_tag_that_is_none_of_ours_changes_nothing(api: APIClient, method: str) -> None:
+    made = api.post(ADDRESS, given()).json()
+    response = getattr(api, method)(of(made), CHANGES[method], headers={"if-match": "1"})
+    assert places(response) == [["header", "If-Match"]]
+    assert SilenceEvent.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_four_at_once_with_one_tag_one_changes_a_silence() -> None:
+    known = {"matchers": {"machine": ["*"]}, "reason": "new filters", "owner": "ada"}
+    ends = timezone.now() + timedelta(hours=1)
+    silence = silences.create(**known, ends_at=ends, by="key:tests")
+
+    def lengthen(number: int) -> Silence:
+        by = f"user:{number}"
+        return silences.change(silence=silence, owner=by, by=by, revision=1)
+
+    outcomes = at_once(4, lengthen)
+    assert Counter(type(one) for one in outcomes) == {Silence: 1, ConflictError: 3}
+    assert SilenceEvent.objects.count() == 2
 
 
 def test_a_silence_may_begin_later(api: APIClient) -> None:
@@ -140,6 +197,26 @@ def test_a_preview_names_a_hundred_and_counts_them_all(api: APIClient) -> None:
     assert (found["count"], len(found["alerts"])) == (101, 100)
 
 
+def test_a_preview_takes_what_a_silence_takes(api: APIClient) -> None:
+    tried = problem(api.post(f"{ADDRESS}/preview", {"matchers": {}}), 422)
+    assert tried == problem(api.post(ADDRESS, given(matchers={})), 422)
+
+
+def test_a_preview_of_many_is_as_many_statements_and_reads_no_documents(api: APIClient) -> None:
+    def statements() -> list[str]:
+        with CaptureQueriesContext(connection) as made:
+            found = api.post(f"{ADDRESS}/preview", {"matchers": {"machine": ["*"]}}).json()
+        assert len(found["alerts"]) == Alert.objects.count()
+        return [one["sql"] for one in made]
+
+    factories.AlertFactory.create()
+    of_one = statements()
+    factories.AlertFactory.create_batch(4)
+    of_five = statements()
+    assert len(of_five) == len(of_one)
+    assert not [one for one in of_five if "alert_details" in one or "auto_action_result" in one]
+
+
 # --- limited keys ---------------------------------------------------------------------------
 
 
@@ -161,12 +238,25 @@ def test_a_limited_key_silences_machines_of_its_own(limited: APIClient, own: Mac
     assert limited.delete(of(made)).status_code == 200
 
 
+def test_an_id_may_be_written_in_capitals(api: APIClient, limited: APIClient, own: Machine) -> None:
+    matchers = {"machine": [str(own.pk).upper()]}
+    for client in (api, limited):
+        made = client.post(ADDRESS, given(matchers=matchers))
+        assert made.status_code == 201, made.content
+        assert made.json()["matchers"] == {"machine": [str(own.pk)]}
+        assert client.patch(of(made.json()), {"matchers": matchers}).status_code == 200
+    alert = factories.AlertFactory.create(model=factories.ModelVersionFactory(machine=own))
+    found = limited.post(f"{ADDRESS}/preview", {"matchers": matchers}).json()
+    assert [one["id"] for one in found["alerts"]] == [str(alert.pk)]
+
+
 def test_a_limited_key_silences_nothing_else(limited: APIClient, own: Machine) -> None:
     other = factories.MachineFactory.create()
     made = limited.post(ADDRESS, given(matchers={"machine": [str(own.pk)]})).json()
     for matchers in (
         {"machine": ["*"]},
         {"machine": [str(own.pk), str(other.pk)]},
+        {"machine": [str(own.pk).replace("-", "")]},  # which may be a name
         {"machine": [own.name]},  # which another machine may be given
         {"machine": []},
         {"location": ["hall 1"]},
