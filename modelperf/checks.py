@@ -122,6 +122,23 @@ def origins_are_named(
     return []
 
 
+@register("notifications")
+def leases_outlast_sending(
+    *, app_configs: Sequence[AppConfig] | None, **kwargs: Any
+) -> list[CheckMessage]:
+    """E007: nobody takes a message over while it is being sent."""
+    if settings.NOTIFICATION_LEASE_SECONDS > settings.OUTGOING_TIMEOUT_SECONDS:
+        return []
+    return [
+        Error(
+            "MODELPERF_NOTIFICATION_LEASE_SECONDS is no longer than"
+            " MODELPERF_OUTGOING_TIMEOUT_SECONDS: messages would be sent twice.",
+            hint=f"Set it to more than {settings.OUTGOING_TIMEOUT_SECONDS}.",
+            id="modelperf.E007",
+        )
+    ]
+
+
 def _data_dir() -> Path:
     # collectstatic's target lies in the data folder whatever the database is.
     return Path(settings.STATIC_ROOT).parent

@@ -51,6 +51,15 @@ def test_debug_outside_the_demo_is_e003(settings: Settings, demo: bool, found: s
     assert ids() == found
 
 
+@pytest.mark.parametrize(("lease", "found"), [(10, {"modelperf.E007"}), (11, set())])
+def test_a_lease_no_longer_than_sending_is_e007(
+    settings: Settings, lease: int, found: set[str]
+) -> None:
+    settings.OUTGOING_TIMEOUT_SECONDS, settings.NOTIFICATION_LEASE_SECONDS = 10, lease
+
+    assert ids() == found
+
+
 def test_data_folder_below_a_file_is_e004(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings.STATIC_ROOT = tmp_path / "file" / "data" / "static"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,6 +13,9 @@ from typing import Any, ClassVar, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+# Where one of these stood in the way nothing was sent.
+NEVER_THERE: Final = ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError
+
 
 class SettingsError(Exception):
     """A channel's settings can never work; the text is a sentence that says what to set."""
@@ -19,15 +24,22 @@ class SettingsError(Exception):
 class DeliveryError(Exception):
     """A message was not taken; the text is a sentence that says why, and holds no secret.
 
-    `is_final` where trying again can never help. `retry_after` are the seconds that the receiver
+    `is_final` where trying again can never help, `may_have_come` where nobody knows whether it was
+    taken after all. `retry_after` are the seconds that the receiver
     asked to be left alone for, None where it did not say.
     """
 
     def __init__(
-        self, detail: str, *, is_final: bool = False, retry_after: float | None = None
+        self,
+        detail: str,
+        *,
+        is_final: bool = False,
+        may_have_come: bool = False,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.is_final = is_final
+        self.may_have_come = may_have_come
         self.retry_after = retry_after
 
 

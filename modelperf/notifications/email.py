@@ -16,12 +16,19 @@ from typing import Annotated, Any, ClassVar, Final
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives
-from django.core.mail.backends.smtp import EmailBackend
 from django.core.validators import validate_email
 from django.template.loader import render_to_string
 from msgspec import Meta
 
-from modelperf.notifications.base import DeliveryError, Envelope, Kind, SettingsError, register
+from modelperf.notifications.base import (
+    NEVER_THERE,
+    DeliveryError,
+    Envelope,
+    Kind,
+    SettingsError,
+    register,
+)
+from modelperf.notifications.mailing import MailServer, whole_seconds
 from modelperf.notifications.rendering import foot, line, parts, subject, text
 
 _MOST_REFERENCES: Final = 20  # a header of a grouped message stays short
@@ -61,19 +68,20 @@ class Email(Kind, frozen=True, forbid_unknown_fields=True, kw_only=True):
         except smtplib.SMTPRecipientsRefused as error:
             raise DeliveryError(f"{server.host} refused {_refusals(error.recipients)}.") from None
         except (smtplib.SMTPException, OSError) as error:
-            raise DeliveryError(f"{server.host} did not take it: {_said(error)}.") from None
+            said = f"{server.host} did not take it: {_said(error)}."
+            raise DeliveryError(said, may_have_come=_may_have_come(error)) from None
         if refused:
             return f"{server.host} took it, but refused {_refusals(refused)}"
         return f"{server.host} took it for {len(to)} address{'' if len(to) == 1 else 'es'}"
 
 
-def _server() -> EmailBackend:
+def _server() -> MailServer:
     if not settings.EMAIL_SERVER:
         raise DeliveryError(
             "No mail server is set. Set MODELPERF_EMAIL_URL to such as"
             " smtp+tls://user:password@mail.example.org:587."
         )
-    return EmailBackend(**settings.EMAIL_SERVER, timeout=settings.OUTGOING_TIMEOUT_SECONDS)
+    return MailServer()
 
 
 def _sender() -> str:
@@ -87,7 +95,7 @@ def _sender() -> str:
 
 
 def _handed_over(
-    server: EmailBackend, sender: str, to: list[str], content: bytes
+    server: MailServer, sender: str, to: list[str], content: bytes
 ) -> Mapping[str, tuple[int, bytes]]:
     """Hand a letter over, and return whom it was not taken for. Django's own send keeps that."""
     try:
@@ -153,6 +161,12 @@ def _said(error: Exception) -> str:
     """Return why, in the server's own words where it had any. They hold no password."""
     if isinstance(error, smtplib.SMTPResponseException):
         return _answered(error.smtp_code, error.smtp_error)
-    if isinstance(error, TimeoutError):
-        return "it took longer than MODELPERF_OUTGOING_TIMEOUT_SECONDS"
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+        step = f"{settings.OUTGOING_TIMEOUT_SECONDS} s for a step"
+        return f"it took longer than {step} or {whole_seconds():g} s as a whole"
     return line(str(error))[:_MOST_TOLD].rstrip(".") or type(error).__name__
+
+
+def _may_have_come(error: Exception) -> bool:
+    """Whether a letter may have been taken though no answer says so."""
+    return not isinstance(error, smtplib.SMTPResponseException | NEVER_THERE)

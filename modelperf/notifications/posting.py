@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import SplitResult, unquote
 
-from modelperf.notifications.base import DeliveryError, SettingsError
+from modelperf.notifications.base import NEVER_THERE, DeliveryError, SettingsError
 from modelperf.notifications.rendering import line
 from modelperf.outgoing import Answer, Limits, RefusedError, UnreachableError, parts_of, send
 from modelperf.outgoing.signatures import authorization, origins
@@ -33,9 +33,9 @@ def check_url(url: str) -> SplitResult:
 def post(url: str, content: bytes, *, at: datetime, headers: Mapping[str, str]) -> str:
     """Post JSON, and return what was answered in a few words.
 
-    What is answered but 2xx is an error. Only an address that may not be asked and one that is
-    gone for good are final: a wrong token or a receiver's mistake may be put right in time. No
-    text holds more of the address than its host.
+    What is answered but 2xx is an error. Only an address that is gone for good is final: a
+    setting, a wrong token or a receiver's mistake may be put right in time. No text holds more of
+    the address than its host.
     """
     token = ""
     try:
@@ -43,9 +43,11 @@ def post(url: str, content: bytes, *, at: datetime, headers: Mapping[str, str]) 
         token = authorization(place)
         answer = _answer(url, content, _headers(token, headers))
     except RefusedError as error:
-        raise DeliveryError(_without(str(error), url, token), is_final=True) from None
-    except UnreachableError as error:
         raise DeliveryError(_without(str(error), url, token)) from None
+    except UnreachableError as error:
+        said = _without(str(error), url, token)
+        may_have_come = not isinstance(error.__context__, NEVER_THERE)
+        raise DeliveryError(said, may_have_come=may_have_come) from None
     said = f"{place.netloc} answered {answer.status}"
     if not 200 <= answer.status < 300:
         raise _failure(answer, said, place, url, at)

@@ -1,6 +1,7 @@
 """Messages are sent at least once: under a lease, one at a time over a channel, again until taken.
 
-What is sent again has the same ids. Whoever lost his lease changes nothing of a message any more.
+What is sent again has the same ids. Whoever lost his lease changes nothing of a message any more,
+but that it was taken: that is so, whoever holds it by now.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ LONGEST_PAUSE: Final = timedelta(minutes=15)
 GIVEN_UP_AFTER: Final = timedelta(days=1)
 _SHARE_OF_AGE: Final = 8
 _JITTER: Final = 0.2
+FEWEST_ATTEMPTS: Final = 5  # or whoever was away himself for a day would give up at once
 _MOST_LOGGED: Final = 20
+_UNHEARD: Final = "Nobody knows: who sent it was not heard of."
 _Status = Message.Status
 
 
@@ -41,6 +44,7 @@ class Outcome:
     is_sent: bool
     said: str
     is_final: bool = False
+    may_have_come: bool = False
     retry_after: float = 0.0
 
 
@@ -77,14 +81,26 @@ def _claim(channel_id: uuid.UUID, now: datetime) -> Message | None:
     due = waiting.filter(due_at__lte=now).order_by("due_at", "id")
     locked = due.select_for_update(of=("self",)).select_related("route", "channel")
     while message := locked.first():
+        if message.lease_id is not None and _is_given_up_unheard(message, now):
+            continue
         if message.sealed_at is not None or seal(message, now=now):
             return _leased(message, now)
     return None
 
 
+def _is_given_up_unheard(message: Message, now: datetime) -> bool:
+    """Note that nobody was heard of who sent a message; whether it is given up by that."""
+    unheard = Outcome(message=message, is_sent=False, said=_UNHEARD, may_have_come=True)
+    _note(unheard, message.leased_until or now)
+    ended = _after(unheard, now)
+    if "due_at" in ended:
+        return False
+    Message.objects.filter(pk=message.pk).update(**ended, attempts_log=message.attempts_log)
+    _tell_of_loss(message, _UNHEARD)
+    return True
+
+
 def _leased(message: Message, now: datetime) -> Message:
-    if message.lease_id is not None:
-        _note(message, message.leased_until or now, "Nobody knows: who sent it was not heard of.")
     message.lease_id = uuid.uuid4()
     message.leased_until = now + timedelta(seconds=settings.NOTIFICATION_LEASE_SECONDS)
     message.attempts += 1
@@ -106,10 +122,12 @@ def _sent(message: Message, now: datetime) -> Outcome:
             is_sent=False,
             said=str(error),
             is_final=error.is_final,
+            may_have_come=error.may_have_come,
             retry_after=error.retry_after or 0.0,
         )
     except Exception as error:
-        return Outcome(message=message, is_sent=False, said=_broke(error, message))
+        said = _broke(error, message)
+        return Outcome(message=message, is_sent=False, said=said, may_have_come=True)
     return Outcome(message=message, is_sent=True, said=answered)
 
 
@@ -124,16 +142,19 @@ def _broke(error: Exception, message: Message) -> str:
 
 @transaction.atomic
 def _finish(outcome: Outcome, now: datetime) -> None:
-    """Keep what came of an attempt, unless somebody else has taken the message over."""
+    """Keep what came of an attempt, unless somebody else has taken the message over.
+
+    That it was taken is kept all the same: else it would be sent on and on.
+    """
     message = outcome.message
-    held = Message.objects.filter(pk=message.pk, status=_Status.WAITING, lease_id=message.lease_id)
-    _note(message, now, outcome.said, is_sent=outcome.is_sent)
-    ended = _after(outcome, now)
-    ended |= {"attempts_log": message.attempts_log, "lease_id": None, "leased_until": None}
     told = {"message_id": str(message.pk), "channel": message.channel.name, "said": outcome.said}
-    if not held.update(**ended):
+    if not _is_still_ours(outcome):
         log.warning("notification_lease_lost", **told)
-    elif outcome.is_sent:
+        return
+    _note(outcome, now)
+    ended = _after(outcome, now)
+    Message.objects.filter(pk=message.pk).update(**ended, attempts_log=message.attempts_log)
+    if outcome.is_sent:
         log.info("notification_sent", attempt=message.attempts, **told)
         _hasten(message, now)
     elif "due_at" in ended:
@@ -143,14 +164,38 @@ def _finish(outcome: Outcome, now: datetime) -> None:
         _tell_of_loss(message, outcome.said)
 
 
+def _is_still_ours(outcome: Outcome) -> bool:
+    """Lock a message that waits, and read what others noted of it; whether it is ours to end."""
+    message = outcome.message
+    waiting = Message.objects.select_for_update().filter(pk=message.pk, status=_Status.WAITING)
+    held = waiting if outcome.is_sent else waiting.filter(lease_id=message.lease_id)
+    stored = held.values_list("attempts_log", flat=True).first()
+    message.attempts_log = stored if stored is not None else message.attempts_log
+    return stored is not None
+
+
 def _after(outcome: Outcome, now: datetime) -> dict[str, Any]:
     """Return what becomes of a message by an attempt: it has ended, or is due again."""
+    free = {"lease_id": None, "leased_until": None}
     if outcome.is_sent:
-        return {"status": _Status.SENT, "ended_at": now}
-    age = now - (outcome.message.sealed_at or now)
-    if outcome.is_final or age >= GIVEN_UP_AFTER:
-        return {"status": _Status.FAILED, "ended_at": now}
-    return {"due_at": now + pause(age, outcome.retry_after)}
+        return free | {"status": _Status.SENT, "ended_at": now}
+    since, n_attempts = _tried(outcome.message, now)
+    is_too_old = now - since >= GIVEN_UP_AFTER and n_attempts >= FEWEST_ATTEMPTS
+    if outcome.is_final or is_too_old:
+        return free | {"status": _Status.FAILED, "ended_at": now}
+    return free | {"due_at": now + pause(now - since, outcome.retry_after)}
+
+
+def _tried(message: Message, now: datetime) -> tuple[datetime, int]:
+    """Return since when a message is tried, and how often it was; again after a person said so."""
+    tried: list[dict[str, Any]] = []
+    since = message.sealed_at or now
+    for entry in message.attempts_log:
+        if entry.get("is_again"):
+            tried, since = [], datetime.fromisoformat(entry["at"])
+        else:
+            tried.append(entry)
+    return since, len(tried)
 
 
 def pause(age: timedelta, retry_after: float = 0.0) -> timedelta:
@@ -191,7 +236,7 @@ def give_up_what_is_off(*, now: datetime) -> int:
     given_up = 0
     for message in waiting.filter(due_at__lte=long_ago).select_related("channel"):
         said = f"The channel {message.channel.name} is off."
-        _note(message, now, said)
+        _note(Outcome(message=message, is_sent=False, said=said), now)
         ended = {"status": _Status.FAILED, "ended_at": now, "lease_id": None, "leased_until": None}
         still = waiting.filter(pk=message.pk)
         if still.update(**ended, attempts_log=message.attempts_log):
@@ -200,7 +245,19 @@ def give_up_what_is_off(*, now: datetime) -> int:
     return given_up
 
 
-def _note(message: Message, at: datetime, said: str, *, is_sent: bool = False) -> None:
-    """Note what came of an attempt; the last ones are kept."""
-    entry = {"at": at.isoformat(), "said": said, "is_sent": is_sent}
-    message.attempts_log = [*message.attempts_log, entry][-_MOST_LOGGED:]
+def _note(outcome: Outcome, at: datetime) -> None:
+    """Note what came of an attempt."""
+    entry = {"at": at.isoformat(), "said": outcome.said, "is_sent": outcome.is_sent}
+    if outcome.may_have_come:
+        entry["may_have_come"] = True
+    outcome.message.attempts_log = kept([*outcome.message.attempts_log, entry])
+
+
+def kept(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is kept of attempts: the last ones, and of earlier ones what still counts."""
+    earlier, last = entries[:-_MOST_LOGGED], entries[-_MOST_LOGGED:]
+    counting = [
+        [entry for entry in earlier if entry.get(name)][-1:]
+        for name in ("is_again", "may_have_come")
+    ]
+    return [*(entry for entry in earlier if [entry] in counting), *last]

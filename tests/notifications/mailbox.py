@@ -42,12 +42,14 @@ class MailServer(socketserver.ThreadingTCPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Session)
+        self.over = threading.Event()
         self.letters: list[Letter] = []
         self.logins: list[str] = []
         self.refused: dict[str, str] = {}  # an address, and what is answered to it
         self.answer = "250 taken"
         self.greeting = "220 ready"
         self.password = ""
+        self.seconds = 0.0  # between the parts of each answer
 
     @property
     def settings(self) -> dict[str, object]:
@@ -69,6 +71,7 @@ class MailServer(socketserver.ThreadingTCPServer):
             try:
                 yield self
             finally:
+                self.over.set()
                 self.shutdown()
                 thread.join()
 
@@ -127,7 +130,13 @@ class _Session(socketserver.StreamRequestHandler):
         return b"".join(lines)
 
     def _say(self, *lines: str) -> None:
-        self.wfile.write("".join(f"{line}\r\n" for line in lines).encode())
+        said = "".join(f"{line}\r\n" for line in lines).encode()
+        if not self.server.seconds:
+            self.wfile.write(said)
+            return
+        for at in range(0, len(said), 4):
+            self.wfile.write(said[at : at + 4])
+            self.server.over.wait(self.server.seconds)
 
 
 def _address(line: str) -> str:

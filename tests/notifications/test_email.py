@@ -157,6 +157,17 @@ def test_without_a_server_or_a_sender_the_setting_is_named(
     assert f"Set {name} to such as" in refusal(envelope(item()))
 
 
+def test_a_slow_server_is_left_before_the_lease_is_over(
+    server: MailServer, settings: Settings
+) -> None:
+    settings.OUTGOING_TIMEOUT_SECONDS, settings.NOTIFICATION_LEASE_SECONDS = 1, 3
+    server.seconds = 0.2
+    with pytest.raises(DeliveryError, match=r"longer than .* 1\.5 s as a whole") as raised:
+        send(envelope(item()), *(f"p{number}@example.org" for number in range(50)))
+    assert raised.value.may_have_come
+    assert server.letters == []
+
+
 # --- settings -------------------------------------------------------------------------------
 
 

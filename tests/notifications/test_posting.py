@@ -152,12 +152,14 @@ def test_a_receiver_says_how_long_it_wants_to_be_left_alone(
     assert failure("webhook", site).retry_after == seconds
 
 
-def test_an_address_that_is_not_public_is_refused_for_good(site: Site, settings: Settings) -> None:
+def test_an_address_that_is_not_public_is_refused_until_it_is_allowed(
+    site: Site, settings: Settings
+) -> None:
     settings.OUTGOING_NETWORKS = []
     for kind in POSTED:
         error = failure(kind, site)
         assert "127.0.0.1, which is not public" in str(error)
-        assert error.is_final
+        assert not error.is_final
     assert site.asked == []
 
 
@@ -166,7 +168,13 @@ def test_a_receiver_that_is_down_is_asked_again(settings: Settings) -> None:
     channel = find("webhook", {"url": f"http://127.0.0.1:{sites.closed_port()}/x"})
     with pytest.raises(DeliveryError, match="cannot be asked") as raised:
         channel.send(envelope(item()), AT)
-    assert not raised.value.is_final
+    assert (raised.value.is_final, raised.value.may_have_come) == (False, False)
+
+
+def test_what_is_not_answered_in_time_may_have_come(site: Site, settings: Settings) -> None:
+    settings.OUTGOING_TIMEOUT_SECONDS = 1
+    site.answer = sites.silent
+    assert failure("webhook", site).may_have_come
 
 
 def test_an_answer_that_is_cut_off_is_known_by_its_status(site: Site) -> None:

@@ -11,8 +11,9 @@ from pytest_django import Settings
 from structlog.testing import capture_logs
 
 from modelperf.models import Channel, Message
+from modelperf.notifications import DeliveryError
 from modelperf.notifications.webhook import Webhook
-from modelperf.services.notifications_sending import due_channels
+from modelperf.services.notifications_sending import FEWEST_ATTEMPTS, due_channels
 from tests.factories import AlertFactory
 from tests.services.concurrency import at_once
 from tests.services.notifying import (  # noqa: F401 -- a fixture
@@ -66,21 +67,58 @@ def test_who_died_is_followed_by_another_once_its_lease_is_over(
     assert message.attempts_log[0]["said"] == "Nobody knows: who sent it was not heard of."
 
 
-def test_who_lost_the_lease_changes_nothing(site: Site) -> None:  # noqa: F811
+TAKEN_OVER = {"at": "2026-05-04T12:01:00+00:00", "said": "Taken over.", "is_sent": False}
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+def test_who_lost_the_lease_changes_nothing_but_that_it_was_taken(
+    site: Site,  # noqa: F811
+    is_taken: bool,
+) -> None:
     over = route(site)
     told(AlertFactory.create())
     lease = uuid.uuid4()
 
     def late(*_: object) -> str:
-        Message.objects.update(lease_id=lease, leased_until=DUE + DAY)
-        return "late"
+        Message.objects.update(
+            lease_id=lease, leased_until=DUE + DAY, attempts_log=[TAKEN_OVER], attempts=2
+        )
+        if is_taken:
+            return "late"
+        raise DeliveryError("late")
 
     with pytest.MonkeyPatch.context() as patched, capture_logs() as logs:
         patched.setattr(Webhook, "send", late)
         send(over, DUE)
     message = Message.objects.get()
-    assert (message.status, message.lease_id, message.attempts_log) == ("waiting", lease, [])
-    assert [entry["event"] for entry in logs] == ["notification_lease_lost"]
+    noted = [entry["said"] for entry in message.attempts_log]
+    assert [entry["event"] for entry in logs] == [
+        "notification_sent" if is_taken else "notification_lease_lost"
+    ]
+    if is_taken:
+        assert (message.status, message.lease_id) == ("sent", None)
+        assert noted == ["Taken over.", "late"]
+    else:
+        assert (message.status, message.lease_id) == ("waiting", lease)
+        assert noted == ["Taken over."]
+
+
+def test_who_is_never_heard_of_again_is_followed_for_a_day(
+    site: Site,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = route(site)
+    told(AlertFactory.create())
+    monkeypatch.setattr(Webhook, "send", interrupted)
+    for number in range(FEWEST_ATTEMPTS):
+        with pytest.raises(KeyboardInterrupt):
+            send(over, DUE + number * 5 * HOUR)
+    assert Message.objects.get().status == "waiting"
+    with capture_logs() as logs:
+        assert send(over, DUE + 25 * HOUR) == []
+    message = Message.objects.get()
+    assert (message.status, message.lease_id, message.attempts) == ("failed", None, FEWEST_ATTEMPTS)
+    assert [entry["event"] for entry in logs] == ["notification_given_up"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,7 +11,12 @@ from structlog.testing import capture_logs
 from modelperf.models import Alert, Channel, Delivery, Message
 from modelperf.notifications.webhook import Webhook
 from modelperf.services import notifications_sending
-from modelperf.services.notifications_sending import due_channels, give_up_what_is_off, pause
+from modelperf.services.notifications_sending import (
+    FEWEST_ATTEMPTS,
+    due_channels,
+    give_up_what_is_off,
+    pause,
+)
 from tests.factories import AlertFactory
 from tests.services.notifying import (  # noqa: F401 -- a fixture
     DOWN,
@@ -170,7 +175,8 @@ def test_after_a_day_it_is_given_up_and_said_aloud(site: Site) -> None:  # noqa:
     over = route(site)
     site.answer = DOWN
     notice = told(AlertFactory.create())
-    send(over, DUE)
+    for number in range(FEWEST_ATTEMPTS - 1):
+        send(over, DUE + number * HOUR)
     with capture_logs() as logs:
         send(over, DUE + DAY - MINUTE)
     assert Message.objects.get().status == "waiting"
@@ -182,6 +188,18 @@ def test_after_a_day_it_is_given_up_and_said_aloud(site: Site) -> None:  # noqa:
     assert (entry["event"], entry["log_level"]) == ("notification_given_up", "error")
     assert entry["not_told"] == ["opened: The model got worse."]
     assert decision(notice) == "told"
+
+
+def test_who_was_away_for_days_tries_a_few_times_before_it_gives_up(site: Site) -> None:  # noqa: F811
+    over = route(site)
+    site.answer = DOWN
+    told(AlertFactory.create())
+    send(over, DUE)
+    for number in range(1, FEWEST_ATTEMPTS):
+        assert Message.objects.get().status == "waiting"
+        send(over, DUE + 2 * DAY + number * HOUR)
+    message = Message.objects.get()
+    assert (message.status, message.attempts) == ("failed", FEWEST_ATTEMPTS)
 
 
 def test_what_can_never_be_taken_is_given_up_at_once(site: Site) -> None:  # noqa: F811
