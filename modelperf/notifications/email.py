@@ -49,13 +49,13 @@ class Email(Kind, frozen=True, forbid_unknown_fields=True, kw_only=True):
         for address in self.to:
             try:
                 validate_email(address)
-                _ascii(address)
+                validate_email(_ascii(address))  # which other letters may have become a / in
             except (ValidationError, UnicodeError):
                 raise SettingsError(
                     f"The channel's to holds {line(address)[:80]!r}, which is no e-mail address."
                     " Write such as operators@example.org."
                 ) from None
-        if len({address.lower() for address in self.to}) < len(self.to):
+        if len({_ascii(address).lower() for address in self.to}) < len(self.to):
             raise SettingsError("The channel's to holds an address twice.")
 
     def send(self, envelope: Envelope, at: datetime) -> str:
@@ -143,8 +143,13 @@ def _html(envelope: Envelope) -> str:
 
 
 def _ascii(address: str) -> str:
-    """Return an address as mail servers take it: a domain's other letters in their ASCII form."""
+    """Return an address as mail servers take it: a domain's other letters in their ASCII form.
+
+    What stands before the domain has none: not every server takes others there.
+    """
     name, _, domain = address.rpartition("@")
+    if not (name.isascii() and name.isprintable()):
+        raise UnicodeError("The name has other letters than ASCII.")
     return f"{name}@{domain.encode('idna').decode('ascii')}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -18,6 +19,9 @@ MOST_OF_A_TEXT: Final = 3000
 MOST_OF_A_HEADER: Final = 150
 _MOST_OF_NAMES: Final = 1200
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_JOINER: Final = "\u200d"  # has no width
+_LIVE: Final = re.compile(r"@|\](?=\()|:(?=//)|www(?=\.)", re.IGNORECASE)
+_ALIKE: Final = str.maketrans({"*": "∗", "`": "ˋ", "~": "∼"})
 _MARKS: Final = {"critical": ":red_circle:", "warning": ":large_yellow_circle:"}
 
 Block = dict[str, Any]
@@ -53,21 +57,34 @@ def document(envelope: Envelope) -> dict[str, Any]:
         left = len(told) - room + 1
         told = [*told[: room - 1], _section(_more(left, envelope.public_url))]
     title = subject(envelope)
-    header = {"type": "plain_text", "text": _cut(title, MOST_OF_A_HEADER), "emoji": False}
-    last = {"type": "mrkdwn", "text": escaped(foot(envelope), MOST_OF_A_TEXT)}
+    header = {"type": "plain_text", "text": _cut(dead(title), MOST_OF_A_HEADER), "emoji": False}
     return {
-        "text": escaped(title, MOST_OF_A_TEXT),
+        "text": plain(title, MOST_OF_A_TEXT),
         "blocks": [
             {"type": "header", "text": header},
             *told,
-            {"type": "context", "elements": [last]},
+            {"type": "context", "elements": [_words(plain(foot(envelope), MOST_OF_A_TEXT))]},
         ],
         "unfurl_links": False,
     }
 
 
+def plain(text: str, most: int) -> str:
+    """Return what others wrote so that it is shown and does nothing: cut, dead, escaped."""
+    return escaped(dead(text), most)
+
+
+def dead(text: str) -> str:
+    """Return a text in which nothing mentions, links or formats.
+
+    Others that take the same know `@channel`, bare addresses and `[..](..)` without any `<`. A
+    joiner breaks these; of signs that format there is no escape, but there are some like them.
+    """
+    return _LIVE.sub(rf"\g<0>{_JOINER}", text).translate(_ALIKE)
+
+
 def escaped(text: str, most: int) -> str:
-    """Return a text in which nothing is a link or a mention, cut between two signs."""
+    """Return a text in which Slack sees no link and no mention, cut between two signs."""
     signs = [_ESCAPES.get(sign, sign) for sign in text]
     while sum(map(len, signs)) > most:
         signs = [*signs[: min(len(signs) - 2, most)], "…"]
@@ -79,14 +96,19 @@ def _cut(text: str, most: int) -> str:
 
 
 def _section(text: str) -> Block:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text}}
+    return {"type": "section", "text": _words(text)}
+
+
+def _words(text: str) -> dict[str, Any]:
+    """Return words in which Slack makes no links of its own, as `verbatim` has it."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
 
 
 def _said(condition: Condition) -> str:
     mark = "" if condition.is_over else _MARKS.get(condition.severity, "")
-    lines = [f"{mark} {escaped(condition.headline, 900)}".strip()]
+    lines = [f"{mark} {plain(condition.headline, 900)}".strip()]
     if condition.figures:
-        lines.append(escaped(condition.figures, 400))
+        lines.append(plain(condition.figures, 400))
     if condition.members:
         lines.append(_names(condition.members))
     if condition.link:
@@ -99,7 +121,7 @@ def _names(members: tuple[str, ...]) -> str:
     shown: list[str] = []
     length = 0
     for name in members:
-        shown.append(escaped(name, 100))
+        shown.append(plain(name, 100))
         length += len(shown[-1]) + 2
         if length > _MOST_OF_NAMES:
             break
