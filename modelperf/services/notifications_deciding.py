@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 import structlog
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 
-from modelperf.models import Alert, Delivery, Notice, Route, Silence
+from modelperf.models import Alert, Delivery, Message, Notice, Route, Silence
 from modelperf.services import matching
 from modelperf.services.errors import InvalidError
 from modelperf.services.matching import Matchers
@@ -39,7 +39,8 @@ class Deciding:
         self.alerts = matching.load(Alert.objects.filter(pk__in=ids))
         self._matchers = {route.pk: _readable(route) for route in self.routes}
         self._silences = InForce(now)
-        self._begun = _begun({n.alert_id for n in notices if n.kind == _RESOLVED})
+        asking = {n.alert_id for n in notices if n.kind == _RESOLVED or _joined(n)}
+        self._begun = _begun(asking)
 
     def decide(self, notice: Notice) -> list[tuple[Route, Decided]]:
         """Return what is decided of a notice for each route."""
@@ -65,6 +66,11 @@ class Deciding:
             return Decided(_Decision.NOT_WANTED, matchers)
         if why_not := matching.why_not(matchers, matched, every=False):
             return Decided(_Decision.NOT_MATCHED, f"{why_not[:1].upper()}{why_not[1:]}.")
+        if joined := _joined(notice):
+            others = tuple(place for place in matched.machines if str(place.id) not in joined)
+            before = matched._replace(machines=others)
+            if self._knows(notice, route) or matching.matches(matchers, before, every=False):
+                return Decided(_Decision.NOT_WANTED, "It matched before a machine joined.")
         return self._kept_back(notice, silence) or Decided(
             _Decision.TOLD, f"The route tells of {matchers}."
         )
@@ -72,18 +78,21 @@ class Deciding:
     def _kept_back(self, notice: Notice, silence: Silence | None) -> Decided | None:
         """Return why nobody is to be told just now, whatever the route; None: they are."""
         if silence is not None:
-            return Decided(_Decision.SILENCED, _of_silence(silence), silence)
+            return Decided(_Decision.SILENCED, of_silence(silence), silence)
         if self._is_snoozed(notice):
             return Decided(_Decision.SNOOZED, "The alert was snoozed.")
         return None
 
     def _of_end(self, notice: Notice, route: Route) -> Decided:
         """Decide about an end: who was told of the beginning is told of it, whatever there is."""
-        if (notice.alert_id, route.pk) not in self._begun:
+        if not self._knows(notice, route):
             return Decided(_Decision.NEVER_TOLD, "The route had not told that it began.")
         if not route.tells_resolved:
             return Decided(_Decision.NOT_WANTED, "The route tells of no ends.")
         return Decided(_Decision.TOLD, "The route had told that it began.")
+
+    def _knows(self, notice: Notice, route: Route) -> bool:
+        return (notice.alert_id, route.pk) in self._begun
 
     def _is_snoozed(self, notice: Notice) -> bool:
         if notice.kind == Notice.Kind.WOKE:
@@ -100,9 +109,21 @@ def _begun(alert_ids: set[uuid.UUID]) -> set[tuple[uuid.UUID, uuid.UUID | None]]
         routed_at__isnull=False,
         id__gt=OuterRef("notice_id"),
     )
-    told = Delivery.objects.filter(notice__alert__in=alert_ids, decision=_Decision.TOLD)
+    told = Delivery.objects.filter(came(), notice__alert__in=alert_ids, decision=_Decision.TOLD)
     begun = told.exclude(notice__kind=_RESOLVED).filter(~Exists(ended_since))
     return set(begun.values_list("notice__alert_id", "route_id"))
+
+
+def came() -> Q:
+    """Return what deliveries are like that came to somebody, may have, or may yet."""
+    failed = Q(message__status=Message.Status.FAILED)
+    return ~failed | Q(message__attempts_log__contains=[{"may_have_come": True}])
+
+
+def _joined(notice: Notice) -> list[str]:
+    """Return the machines that joined a fleet alert, where that is all there is to tell."""
+    found: list[str] = notice.says.get("joined", [])
+    return found
 
 
 def _unwanted(route: Route) -> str:
@@ -122,7 +143,8 @@ def _readable(route: Route) -> Matchers | str:
         return f"What the route is for cannot be read. {error.detail}"
 
 
-def _of_silence(silence: Silence) -> str:
+def of_silence(silence: Silence) -> str:
+    """Return who keeps something back, until when and why."""
     return (
         f"Silenced by {silence.owner} until {silence.ends_at:%Y-%m-%d %H:%M} UTC: {silence.reason}"
     )

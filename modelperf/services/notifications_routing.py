@@ -81,12 +81,15 @@ class _Gathering:
     def message(self, route: Route, severity: str) -> Message:
         """Return the message that takes what a route tells now; nobody seals it meanwhile."""
         until = waits_until(route, severity, self._now)
+        is_urgent = until is None and severity == Alert.Severity.CRITICAL
         place = (route.pk, until is not None)
         if place not in self._messages:
             # One that was sealed while it was waited for may have left a rest to another.
             found = self._found(*place) or self._found(*place)
             self._messages[place] = found or self._new(route, until)
             self._follow(self._messages[place], route)
+        if is_urgent:
+            self._hasten(self._messages[place], route)
         return self._messages[place]
 
     @staticmethod
@@ -94,6 +97,13 @@ class _Gathering:
         gathering = Message.objects.filter(status=Message.Status.WAITING, sealed_at__isnull=True)
         of_route = gathering.filter(route_id=route_id, is_held=is_held)
         return of_route.select_for_update().first()
+
+    def _hasten(self, message: Message, route: Route) -> None:
+        """Let no limit by the hour hold a message back that tells of something critical."""
+        soon = self._now + timedelta(seconds=route.group_seconds)
+        if message.due_at > soon:
+            message.due_at = soon
+            message.save(update_fields=["due_at"])
 
     def _new(self, route: Route, until: datetime | None) -> Message:
         soon = self._now + timedelta(seconds=route.group_seconds)

@@ -21,7 +21,7 @@ from django.utils import timezone
 from modelperf.models import Channel, Delivery, Message, Notice
 from modelperf.notifications import DeliveryError, SettingsError, find
 from modelperf.services import notifications_envelopes
-from modelperf.services.notifications_sealing import seal
+from modelperf.services.notifications_sealing import older, seal
 
 log = structlog.get_logger(__name__)
 
@@ -81,11 +81,26 @@ def _claim(channel_id: uuid.UUID, now: datetime) -> Message | None:
     due = waiting.filter(due_at__lte=now).order_by("due_at", "id")
     locked = due.select_for_update(of=("self",)).select_related("route", "channel")
     while message := locked.first():
-        if message.lease_id is not None and _is_given_up_unheard(message, now):
+        first = older(message)
+        if first is not None and _waits_for(message, first, now):
             continue
-        if message.sealed_at is not None or seal(message, now=now):
-            return _leased(message, now)
+        chosen = first or message
+        if chosen.lease_id is not None and _is_given_up_unheard(chosen, now):
+            continue
+        sealed = chosen if chosen.sealed_at is not None else seal(chosen, now=now)
+        if sealed is not None:
+            return _leased(sealed, now)
     return None
+
+
+def _waits_for(message: Message, first: Message, now: datetime) -> bool:
+    """Let a message wait for the one that goes before it, unless that can be sent now."""
+    is_here = first.channel_id == message.channel_id
+    if is_here and first.due_at <= now:
+        return False
+    message.due_at = max(first.due_at, first.leased_until or now, now + SHORTEST_PAUSE)
+    message.save(update_fields=["due_at"])
+    return True
 
 
 def _is_given_up_unheard(message: Message, now: datetime) -> bool:

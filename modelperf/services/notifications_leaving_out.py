@@ -1,0 +1,116 @@
+"""What a message leaves out when it is sealed: what is over, what is old news, what is silenced."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Final
+
+from modelperf.models import Alert, Delivery, Message, Notice, Silence
+from modelperf.services import matching
+from modelperf.services.notifications_deciding import came, of_silence
+from modelperf.services.silences import InForce
+
+_Decision = Delivery.Decision
+_RESOLVED: Final = Notice.Kind.RESOLVED
+_OVER: Final = "It was over before the message went."
+_OLD: Final = "Something newer of the alert was told before the message went."
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is to tell of an alert, and how this route told of it: here, elsewhere, or not."""
+
+    notice_id: uuid.UUID
+    kind: str
+    here: uuid.UUID | None
+    is_elsewhere: bool
+
+
+def leave_out(message: Message, *, now: datetime) -> None:
+    """Decide anew about what a message tells that is sealed now."""
+    over: list[uuid.UUID] = []
+    old: list[uuid.UUID] = []
+    for told in _histories(message):
+        over += [one.here for one in _over_before(told) if one.here is not None]
+        old += [one.here for one in _before_newer(told) if one.here is not None]
+    for reason, some in ((_OLD, old), (_OVER, over)):
+        if some:
+            Delivery.objects.filter(pk__in=some).update(
+                decision=_Decision.OVER_BEFORE, reason=reason, message=None
+            )
+    if Silence.objects.in_force(now).exists():
+        _silence(message, now)
+
+
+def _histories(message: Message) -> Iterator[list[_Told]]:
+    """Yield all there was to tell of each alert in the message, in its order."""
+    here = Delivery.objects.filter(message=message, decision=_Decision.TOLD).order_by()
+    own, alert_ids = {}, set()
+    for pk, notice_id, alert_id in here.values_list("id", "notice_id", "notice__alert_id"):
+        own[notice_id] = pk
+        alert_ids.add(alert_id)
+    sent = Delivery.objects.filter(
+        came(),
+        route=message.route_id,
+        notice__alert__in=alert_ids,
+        decision=_Decision.TOLD,
+        message__sealed_at__isnull=False,
+    )
+    elsewhere = set(sent.exclude(message=message).values_list("notice_id", flat=True))
+    every = Notice.objects.filter(alert__in=alert_ids).order_by("id")
+    of_alerts: dict[uuid.UUID, list[_Told]] = defaultdict(list)
+    for pk, alert_id, kind in every.values_list("id", "alert_id", "kind"):
+        of_alerts[alert_id].append(_Told(pk, kind, own.get(pk), pk in elsewhere))
+    yield from of_alerts.values()
+
+
+def _over_before(told: list[_Told]) -> Iterator[_Told]:
+    """Yield what began and ended before this message, and that nobody was told of."""
+    for span in _spans(told):
+        if _is_over_before(span):
+            yield from span
+
+
+def _spans(told: list[_Told]) -> Iterator[list[_Told]]:
+    """Yield what belongs together: from a beginning to the end, where there is one yet."""
+    ends = [number + 1 for number, one in enumerate(told) if one.kind == _RESOLVED]
+    for begin, end in pairwise([0, *ends, len(told)]):
+        yield told[begin:end]
+
+
+def _is_over_before(span: list[_Told]) -> bool:
+    """Whether this message has nothing to tell of a span.
+
+    It is over, and nobody was told that it began, or is told of its end here.
+    """
+    if not span or span[-1].kind != _RESOLVED:
+        return False
+    was_told = any(one.is_elsewhere for one in span[:-1])
+    return not was_told or span[-1].here is None
+
+
+def _before_newer(told: list[_Told]) -> list[_Told]:
+    """Return what came before something that this route has told already."""
+    newest = [number for number, one in enumerate(told) if one.is_elsewhere][-1:]
+    return told[: newest[0]] if newest else []
+
+
+def _silence(message: Message, now: datetime) -> None:
+    """Keep back what a silence is over by now; it is told when that ends. Ends are told."""
+    told = message.deliveries.filter(decision=_Decision.TOLD)
+    begun = list(told.exclude(notice__kind=_RESOLVED).select_related("notice"))
+    ids = {one.notice.alert_id for one in begun}
+    alerts, in_force = matching.load(Alert.objects.filter(pk__in=ids)), InForce(now)
+    silenced = []
+    for one in begun:
+        matched = matching.matched(alerts[one.notice.alert_id], one.notice.says)
+        if (silence := in_force.over(matched)) is not None:
+            one.decision, one.reason = _Decision.SILENCED, of_silence(silence)
+            one.silence, one.message = silence, None
+            silenced.append(one)
+    Delivery.objects.bulk_update(silenced, ["decision", "reason", "silence", "message"])
