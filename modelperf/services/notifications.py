@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -18,6 +19,7 @@ from modelperf.services import (
     notifications_envelopes,
     notifications_routing,
     notifications_sending,
+    notifications_unsilencing,
 )
 from modelperf.services.errors import ConflictError, NotFoundError
 from modelperf.services.notifications_sending import Outcome
@@ -36,8 +38,9 @@ def look(*, now: datetime | None = None) -> list[uuid.UUID]:
     moment = now or timezone.now()
     steps: list[Callable[..., Any]] = [
         alerts_waking.wake,
-        notifications_routing.unsilence,
+        notifications_unsilencing.unsilence,
         notifications_routing.route_notices,
+        notifications_routing.follow_routes,
         notifications_sending.give_up_what_is_off,
     ]
     for step in steps:
@@ -82,8 +85,18 @@ def send_test(*, name: str, now: datetime | None = None) -> str:
     except (SettingsError, DeliveryError) as error:
         log.warning("notification_test_failed", channel=channel.name, said=str(error))
         raise ConflictError(str(error)) from None
+    except Exception as error:
+        raise ConflictError(_broke(error, channel)) from None
     log.info("notification_test_sent", channel=channel.name, said=answered)
     return answered
+
+
+def _broke(error: Exception, channel: Channel) -> str:
+    """Return and log what broke and where, without its text: that may hold a secret."""
+    where, kind = traceback.extract_tb(error.__traceback__)[-1], type(error).__name__
+    place = f"{where.name}:{where.lineno}"
+    log.error("notification_test_broke", channel=channel.name, error=kind, where=place)
+    return f"Sending broke: {kind} in {place}."
 
 
 def _channel(name: str) -> Channel:

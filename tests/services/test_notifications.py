@@ -130,6 +130,15 @@ def test_a_test_that_is_not_taken_says_why(site: Site) -> None:  # noqa: F811
         notifications.send_test(name="hook")
 
 
+def test_a_test_that_breaks_is_told_without_what_may_be_a_secret(settings: Any) -> None:
+    settings.EMAIL_FROM = "models@example.org"
+    settings.EMAIL_SERVER = {"use_tls": True, "use_ssl": True}  # which Django breaks at
+    letters = {"kind": "email", "settings": {"to": ["ops@example.org"]}}
+    Channel.objects.create(name="mail", **letters)
+    with pytest.raises(ConflictError, match=r"^Sending broke: \w+ in \w+:\d+\.$"):
+        notifications.send_test(name="mail")
+
+
 def test_what_has_been_over_for_long_is_forgotten_by_a_job(settings: Any) -> None:
     told(AlertFactory.create(resolved=True), "resolved")
     tasks.forget(timestamp=0)
