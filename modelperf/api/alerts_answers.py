@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from modelperf.api.parameters import Instant
 from modelperf.models import Alert
+from modelperf.services.alerts_thresholds import threshold_of
 
 AlertType = Literal[
     "drift_detected",
@@ -21,6 +22,18 @@ AlertType = Literal[
     "evaluation_missing",
 ]
 Severity = Literal["normal", "warning", "critical"]
+ThresholdOf = Literal["metric", "z", "ks", "seconds", "trainings"]
+Decision = Literal[
+    "",
+    "told",
+    "not_matched",
+    "silenced",
+    "snoozed",
+    "not_wanted",
+    "never_told",
+    "over_before",
+]
+MessageStatus = Literal["waiting", "sent", "failed", "dropped"]
 State = Literal["open", "acknowledged", "snoozed", "resolved"]
 
 
@@ -49,7 +62,9 @@ class ActiveAlert(Struct):
 class AlertAnswer(Struct):
     """One alert: a condition from its first sight to its resolution.
 
-    `revision` grows with every step of its life; `assignee` and `team` are names.
+    `revision` grows with every step of its life; `assignee` and `team` are names. `threshold_of`
+    is what `threshold_value` is one of: the metric, Z, the KS distance, seconds between two
+    evaluations, or trainings in vain. Of a fall that machines share the current value is Z, too.
     """
 
     id: uuid.UUID
@@ -68,6 +83,7 @@ class AlertAnswer(Struct):
     alert_details: dict[str, Any]
     current_metric_value: float | None
     threshold_value: float | None
+    threshold_of: ThresholdOf | None
     baseline_metric_value: float | None
     peak_metric_value: float | None
     last_seen_at: Instant
@@ -119,13 +135,19 @@ class StepAnswer(Struct):
 
 
 class ToldAnswer(Struct):
-    """What became of something there was to tell, on a route, in a sentence."""
+    """What became of something there was to tell, on a route, in a sentence.
+
+    `decision` is empty where nothing is decided yet or there was no route. `status` is that of the
+    message that tells it, and null where none does: waiting, also to be tried again; sent; failed,
+    which is given up; dropped.
+    """
 
     notice_id: uuid.UUID
     kind: str
     occurred_at: Instant
     route: str
-    decision: str
+    decision: Decision
+    status: MessageStatus | None
     sentence: str
 
 
@@ -165,4 +187,5 @@ def named(found: QuerySet[Alert]) -> QuerySet[Alert]:
         machine_name=F("machine__name"),
         assignee_name=F("assignee__username"),
         team_name=F("team__name"),
+        threshold_of=threshold_of(),
     )

@@ -11,11 +11,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType, structs
 from modelperf.api.alerts_answers import AlertAnswer, BulkAlertAnswer, CommentAnswer, named
 from modelperf.api.authentication import TRIAGE
 from modelperf.api.base import Answer, Endpoint, Rows, call, rows
-from modelperf.api.parameters import Time
+from modelperf.api.parameters import Time, invalid
 from modelperf.models import Alert, AlertComment
 from modelperf.services import alerts, alerts_bulk
 from modelperf.services.alerts import KEEP
-from modelperf.services.errors import InvalidError
+from modelperf.services.errors import FieldError, InvalidError
 
 MOST_AT_ONCE: Final = 1000
 Resolution = Literal[alerts.RESOLUTIONS]  # type: ignore[valid-type]
@@ -172,7 +172,13 @@ class Triage(Endpoint):
 
     @call(takes=Triaging, answers=list[BulkAlertAnswer], scope=TRIAGE, style="body")
     def bulk(self, given: Triaging) -> Rows:
-        """Do a verb to 1 to 1,000 alerts, each on its own; answers stand in their order."""
+        """Do a verb to 1 to 1,000 alerts, each on its own; answers stand in their order.
+
+        A revision is that of one alert: with If-Match this is refused.
+        """
+        if "If-Match" in self.request.headers:
+            msg = "A revision is that of one alert: leave If-Match out, or send each by itself."
+            raise invalid([FieldError(("header", "If-Match"), msg, "value_error")])
         what = _what(given)
         visible = Alert.objects.within(self.access.machine_ids).filter(pk__in=given.ids)
         outcome = alerts_bulk.change(

@@ -48,8 +48,9 @@ class Says(Struct, frozen=True, kw_only=True):
 
     Fields that are not named here are told to those who take JSON, and to nobody else. `state` is
     the alert's, `opened_at` when it opened (again), `changed_at` since when the condition holds,
-    `seen_through` the end of the newest evaluation that shows it. `n_members` is None where the
-    alert is no fleet's.
+    `seen_through` the end of the newest evaluation that shows it. `threshold_of` is what
+    `threshold` is one of: metric, z, ks, seconds or trainings. `n_members` is None where the alert
+    is no fleet's.
     """
 
     alert_type: str
@@ -64,6 +65,7 @@ class Says(Struct, frozen=True, kw_only=True):
     current: float | None = None
     baseline: float | None = None
     threshold: float | None = None
+    threshold_of: str | None = None
     peak: float | None = None
     count: int = 1
     opened_at: datetime | None = None

@@ -18,12 +18,15 @@ _WIDTH: Final = 78
 _RANKS: Final = ("critical", "warning", "normal")
 _ROSE: Final = "severity_rose"
 _RESOLVED: Final = "resolved"
+_GATHERED: Final = "in_fleet_alert"  # how an alert ends whose condition lasts in another
+_SIGNS: Final = {"z": "Z ", "ks": "KS "}
 _HEADS: Final = {
     "reopened": "{severity}, again",
     _ROSE: "Now {severity}",
     "snooze_over": "{severity}, its snooze is over",
     "silence_over": "{severity}, no longer silenced",
     _RESOLVED: "Over",
+    _GATHERED: "Now part of a fleet alert",
 }
 _COUNTED: Final = {  # in the order in which a subject tells them
     "opened": "opened",
@@ -32,12 +35,16 @@ _COUNTED: Final = {  # in the order in which a subject tells them
     "snooze_over": "no longer snoozed",
     "silence_over": "no longer silenced",
     _RESOLVED: "over",
+    _GATHERED: "now part of a fleet alert",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """What is told of one condition; `figures` may be empty, and so may `link`."""
+    """What is told of one condition; `figures` may be empty, and so may `link`.
+
+    Of what `is_over` here the condition lasts in another alert where it `is_gathered`.
+    """
 
     severity: str
     headline: str
@@ -45,6 +52,7 @@ class Condition:
     link: str
     members: tuple[str, ...]
     is_over: bool
+    is_gathered: bool = False
 
 
 def line(text: str) -> str:
@@ -90,18 +98,25 @@ def _condition(item: Item) -> Condition:
         link=item.link,
         members=tuple(line(name) for name in item.members),
         is_over=item.kind == _RESOLVED,
+        is_gathered=_became(item) == _GATHERED,
     )
+
+
+def _became(item: Item) -> str:
+    """Return the kind of what is told, where the end of an alert may be no end of its condition."""
+    is_gathered = item.kind == _RESOLVED and item.read().resolution_action == _GATHERED
+    return _GATHERED if is_gathered else item.kind
 
 
 def headline(item: Item) -> str:
     """Return what happened to what, in a line: Critical: il-gas · baseline: bias is worse."""
     says = item.read()
-    head = _HEADS.get(item.kind, "{severity}").format(severity=says.severity)
+    head = _HEADS.get(_became(item), "{severity}").format(severity=says.severity)
     return f"{head[:1].upper()}{head[1:]}: {line(says.message)}"
 
 
 def _figures(item: Item, says: Says) -> Iterable[str]:
-    if says.metric:
+    if says.metric or says.threshold_of in _SIGNS:
         yield from _levels(says)
     since = says.changed_at or says.opened_at
     if since is not None:
@@ -111,20 +126,37 @@ def _figures(item: Item, says: Says) -> Iterable[str]:
     if says.model_version is not None:
         yield f"version {says.model_version}"
     if item.kind == _RESOLVED:
-        yield f"over at {moment(item.occurred_at)}{_by(says)}"
+        became = "over at" if _became(item) == _RESOLVED else "in a fleet alert since"
+        yield f"{became} {moment(item.occurred_at)}{_by(says)}"
 
 
 def _levels(says: Says) -> Iterable[str]:
+    sign = _SIGNS.get(says.threshold_of or "", "")
+    if _is_of_its_limit(says):
+        yield f"{sign}{number(says.current)} (limit {sign}{number(says.threshold)})"
+        return
     if says.baseline is not None and says.current is not None:
         yield f"{number(says.baseline)} → {number(says.current)}"
     elif says.current is not None:
         yield f"now {number(says.current)}"
     if says.threshold is not None:
-        yield f"limit {number(says.threshold)}"
+        yield f"limit {sign}{number(says.threshold)}"
+
+
+def _is_of_its_limit(says: Says) -> bool:
+    """Whether the level is a Z or a KS distance as its limit is, and not one of the metric.
+
+    Machines share no level of the metric: theirs is the Z of their fall.
+    """
+    if says.current is None or says.threshold is None:
+        return False
+    is_of_machines = says.threshold_of == "z" and says.n_members is not None
+    return is_of_machines or says.threshold_of == "ks"
 
 
 def _by(says: Says) -> str:
-    action = f" ({words(says.resolution_action).lower()})" if says.resolution_action else ""
+    shown = "" if says.resolution_action == _GATHERED else says.resolution_action
+    action = f" ({words(shown).lower()})" if shown else ""
     return f", by {line(actor(says.resolved_by))}{action}" if says.resolved_by else action
 
 
@@ -135,7 +167,7 @@ def subject(envelope: Envelope) -> str:
     told = news(envelope)
     if len(told) == 1:
         return _cut(headline(told[0]).removesuffix("."))
-    counts = Counter(item.kind for item in told)
+    counts = Counter(map(_became, told))
     parts = [f"{counts[kind]} {said}" for kind, said in _COUNTED.items() if counts[kind]]
     if parts:
         count, _, said = parts[0].partition(" ")
@@ -154,10 +186,13 @@ def _cut(text: str) -> str:
 def parts(envelope: Envelope) -> list[tuple[str, list[Condition]]]:
     """Return what is told under its headings, which are empty where one would say nothing."""
     told = conditions(envelope)
-    begun = [one for one in told if not one.is_over]
-    over = [one for one in told if one.is_over]
-    named = [("Now", begun), ("Over", over)] if begun and over else [("", told)]
-    return [(heading, some) for heading, some in named if some]
+    headed = [
+        ("Now", [one for one in told if not one.is_over]),
+        ("Part of a fleet alert", [one for one in told if one.is_gathered]),
+        ("Over", [one for one in told if one.is_over and not one.is_gathered]),
+    ]
+    some = [(heading, those) for heading, those in headed if those]
+    return some if len(some) > 1 else [("", those) for _, those in some]
 
 
 def foot(envelope: Envelope) -> str:

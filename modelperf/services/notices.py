@@ -9,6 +9,7 @@ from typing import Final
 
 from modelperf.models import Notice
 from modelperf.models.keys import uuid7
+from modelperf.services import alerts_thresholds
 from modelperf.services.database import execute
 
 # A window that people were told of never tells again, however late it arrives or is corrected.
@@ -42,6 +43,7 @@ _TELL: Final = """
         'machine_id', a.machine_id, 'machine_name', m.name, 'model_version', a.model_version,
         'metric', a.alert_details ->> 'metric', 'current', a.current_metric_value,
         'baseline', a.baseline_metric_value, 'threshold', a.threshold_value,
+        'threshold_of', {threshold_of},
         'peak', a.peak_metric_value, 'count', a.occurrences,
         'opened_at', a.alert_timestamp, 'seen_through', a.seen_through,
         'changed_at', a.alert_details ->> 'changed_at',
@@ -70,4 +72,4 @@ def tell(*, kind: str, alert_ids: Iterable[uuid.UUID], now: datetime) -> int:
     rule = _RULES.get(Notice.Kind(kind), "true")
     notices = [uuid7() for _ in wanted]
     parameters = [notices, wanted, str(kind), now]
-    return execute(_TELL.format(rule=rule), parameters).rowcount
+    return execute(_TELL.format(rule=rule, threshold_of=alerts_thresholds.SQL), parameters).rowcount

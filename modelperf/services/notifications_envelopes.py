@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from django.conf import settings
 from django.urls import reverse
@@ -13,6 +15,7 @@ from modelperf.models.keys import uuid7
 from modelperf.notifications import Envelope, Item
 
 _TOLD = Delivery.Decision.TOLD
+_TIMES: Final = ("opened_at", "changed_at", "seen_through", "resolved_at")
 
 
 def of_message(message: Message) -> Envelope:
@@ -49,17 +52,27 @@ def _first_messages(message: Message, alert_ids: Iterable[uuid.UUID]) -> dict[uu
 
 
 def _item(notice: Notice, first_message_id: uuid.UUID | None) -> Item:
-    says = {name: value for name, value in notice.says.items() if name != "members"}
     return Item(
         event_id=notice.pk,
         alert_id=notice.alert_id,
         kind=notice.kind,
         occurred_at=notice.occurred_at,
-        says=says,
+        says=_says(notice),
         link=_link(notice.alert_id),
         members=tuple(notice.says.get("members", ())),
         first_message_id=first_message_id,
     )
+
+
+def _says(notice: Notice) -> dict[str, Any]:
+    """Return what the alert was like, its times in UTC with Z as all others are told."""
+    said = {name: value for name, value in notice.says.items() if name != "members"}
+    return said | {name: _with_z(said[name]) for name in _TIMES if said.get(name)}
+
+
+def _with_z(moment: str) -> str:
+    told = datetime.fromisoformat(moment).astimezone(UTC)
+    return told.isoformat().replace("+00:00", "Z")
 
 
 def _link(alert_id: uuid.UUID) -> str:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from msgspec import Struct
 
 from modelperf.models import Alert, Delivery, Message, Notice
+from modelperf.services.notifications_deciding import of_silence
 
 AT_ONCE: Final = 1_000
 _TOLD: Final = Delivery.Decision.TOLD
@@ -27,13 +28,17 @@ _WORDS: Final = {
 
 
 class Told(Struct, frozen=True, kw_only=True):
-    """What became of a notice on a route, in a sentence; `route` is empty where there was none."""
+    """What became of a notice on a route, in a sentence; `route` is empty where there was none.
+
+    `status` is what became of the message by which it is told, None where it is told by none.
+    """
 
     notice_id: uuid.UUID
     kind: str
     occurred_at: datetime
     route: str
     decision: str
+    status: str | None
     sentence: str
 
     def __str__(self) -> str:
@@ -50,10 +55,11 @@ def deliveries_of(alert: Alert) -> list[Told]:
     """Return what became of everything there was to tell of an alert, oldest first."""
     found = Notice.objects.filter(alert=alert).order_by("id")
     told: list[Told] = []
-    for notice in found.prefetch_related("deliveries__message"):
+    for notice in found.prefetch_related("deliveries__message", "deliveries__silence"):
         deliveries = sorted(notice.deliveries.all(), key=lambda one: one.route_name)
         told.extend(
-            _told(notice, one.route_name, one.decision, _sentence(one)) for one in deliveries
+            _told(notice, one.route_name, one.decision, _sentence(one), _status(one))
+            for one in deliveries
         )
         if not deliveries:
             is_decided = notice.routed_at is not None
@@ -62,19 +68,28 @@ def deliveries_of(alert: Alert) -> list[Told]:
     return told
 
 
-def _told(notice: Notice, route: str, decision: str, sentence: str) -> Told:
+def _told(
+    notice: Notice, route: str, decision: str, sentence: str, status: str | None = None
+) -> Told:
     return Told(
         notice_id=notice.pk,
         kind=notice.kind,
         occurred_at=notice.occurred_at,
         route=route,
         decision=decision,
+        status=status,
         sentence=sentence,
     )
 
 
+def _status(delivery: Delivery) -> str | None:
+    return delivery.message.status if delivery.message else None
+
+
 def _sentence(delivery: Delivery) -> str:
     route, message = delivery.route_name, delivery.message
+    if delivery.silence is not None and delivery.decision == Delivery.Decision.SILENCED:
+        return f"Not told to {route}: s{of_silence(delivery.silence)[1:]}"
     if delivery.decision != _TOLD or message is None:
         return f"Not told to {route}: {delivery.reason[:1].lower()}{delivery.reason[1:]}"
     if message.status == Message.Status.SENT:

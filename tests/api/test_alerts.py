@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from modelperf.models import Alert, AlertComment, AlertMember, Notice
+from modelperf.models import Alert, AlertComment, AlertMember, Channel, Delivery, Message, Notice
 from modelperf.services import alerts
 from tests import factories
 from tests.api.calls import JSON, NOWHERE, ROOT, places, problem
@@ -133,7 +133,12 @@ def test_alerts_are_found_by_words_and_by_whether_they_are_of_the_fleet(api: API
 
 
 def test_alerts_as_csv_have_a_line_each(api: APIClient, ada: User) -> None:
-    factories.AlertFactory.create(assignee=ada, alert_message="=1+1")
+    factories.AlertFactory.create(
+        assignee=ada,
+        alert_message="=1+1",
+        threshold_value=3.9,
+        alert_details={"rule": "change_point"},
+    )
     factories.AlertFactory.create(fleet=True)
     response = api.get(f"{ROOT}/alerts", {"format": "csv", "limit": "1"})
     assert response.headers["Content-Type"].startswith("text/csv")
@@ -141,6 +146,7 @@ def test_alerts_as_csv_have_a_line_each(api: APIClient, ada: User) -> None:
     second = api.get(response.headers["Link"].partition(">")[0].removeprefix("<"))
     (line,) = csv.DictReader(io.StringIO(second.content.decode()))
     assert (line["assignee"], line["alert_message"], line["team"]) == ("ada", "'=1+1", "")
+    assert (line["threshold_value"], line["threshold_of"]) == ("3.9", "z")
     assert not {"alert_details", "metadata", "assignee_name"} & line.keys()
 
 
@@ -176,7 +182,26 @@ def test_an_alert_is_told_with_its_members_its_story_and_who_was_told(
         ("user:bob", "comment"),
     ]
     assert told["history"][-1]["note"] == "A bearing?"
-    assert [one["sentence"] for one in told["deliveries"]] == ["Nothing is decided yet."]
+    (only,) = told["deliveries"]
+    assert (only["decision"], only["status"]) == ("", None)
+    assert only["sentence"] == "Nothing is decided yet."
+
+
+@pytest.mark.parametrize("status", Message.Status.values)
+def test_what_is_told_says_what_became_of_its_message(api: APIClient, status: str) -> None:
+    alert, now = factories.AlertFactory.create(), timezone.now()
+    channel = Channel.objects.create(name="operators", kind="webhook")
+    ended_at = None if status == "waiting" else now
+    message = Message.objects.create(
+        channel=channel, status=status, due_at=now, sealed_at=now, ended_at=ended_at
+    )
+    notice = Notice.objects.create(alert=alert, kind="opened", occurred_at=now)
+    Delivery.objects.create(notice=notice, decision="told", message=message, decided_at=now)
+    Delivery.objects.create(notice=notice, decision="not_matched", decided_at=now)
+
+    told = {one["decision"]: one["status"] for one in api.get(of(alert)).json()["deliveries"]}
+
+    assert told == {"told": status, "not_matched": None}
 
 
 # --- verbs on one ---------------------------------------------------------------------------
@@ -319,6 +344,15 @@ def test_every_verb_is_for_many_too(api: APIClient, night: Group, verb: str) -> 
     made = factories.AlertFactory.create_batch(2, resolved=verb == "reopen")
     answer = bulk(api, verb, [one.pk for one in made], **(VERBS[verb] or {})).json()
     assert [each["status"] for each in answer] == ["changed", "changed"]
+
+
+def test_a_revision_is_refused_for_many(api: APIClient) -> None:
+    alert = factories.AlertFactory.create()
+    given = {"verb": "acknowledge", "ids": [str(alert.pk)]}
+    refused = api.post(f"{ROOT}/alerts/bulk", given, headers={"if-match": '"1"'})
+    assert places(refused) == [["header", "If-Match"]]
+    assert "that of one alert" in refused.json()["detail"]
+    assert Alert.objects.get().state == "open"
 
 
 def test_many_take_no_more_statements_than_one(api: APIClient) -> None:

@@ -27,10 +27,11 @@ def item(n: int = 1, **changes: Any) -> Item:
         "current": 18.6,
         "baseline": -1.25,
         "threshold": 15.0,
+        "threshold_of": "metric",
         "count": 42,
         "opened_at": "2017-01-07T09:00:00+00:00",
         "changed_at": "2017-01-06T00:00:00Z",
-        "n_members": 0,
+        "n_members": None,
     }
     known: dict[str, Any] = {
         "event_id": uuid.UUID(int=1000 + n),
@@ -58,6 +59,10 @@ def fleet(n_machines: int) -> Item:
         900,
         machine_id=None,
         machine_name=None,
+        current=11.5,
+        baseline=None,
+        threshold=10.0,
+        threshold_of="z",
         message=f"baseline: {n_machines} of 300 machines at once: bias is worse.",
         members=tuple(f"machine-{number:03}" for number in range(n_machines)),
         n_members=n_machines,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from modelperf.notifications.rendering import headline, news, subject, text
@@ -22,12 +24,56 @@ def test_a_condition_is_told_with_its_figures_and_where_it_is() -> None:
 
 def test_where_this_is_reached_may_be_unknown_and_figures_too() -> None:
     bare = item(
-        link="", metric=None, current=None, threshold=86400.0, changed_at=None, opened_at=None
+        link="",
+        metric=None,
+        current=None,
+        threshold=86400.0,
+        threshold_of="seconds",
+        changed_at=None,
+        opened_at=None,
     )
     told = text(envelope(bare, public_url=""))
     assert told.splitlines()[1] == "  seen 42 times · version 3"
     assert "http" not in told
     assert "86" not in told  # the limit of something without a metric is none to be shown
+
+
+@pytest.mark.parametrize(
+    ("says", "figures"),
+    [
+        ({"threshold": 3.9, "threshold_of": "z"}, "−1.25 → 18.6 · limit Z 3.90 · "),
+        ({"threshold": 15.0, "threshold_of": None}, "−1.25 → 18.6 · limit 15 · "),
+        (
+            {"current": 0.42, "baseline": None, "threshold": 0.1, "threshold_of": "ks"}
+            | {"metric": None},
+            "KS 0.420 (limit KS 0.100) · ",
+        ),
+        ({"threshold": None, "threshold_of": None}, "−1.25 → 18.6 · since"),
+    ],
+)
+def test_a_limit_says_what_it_is_one_of(says: dict[str, Any], figures: str) -> None:
+    assert text(envelope(item(**says))).splitlines()[1].startswith(f"  {figures}")
+
+
+def test_what_machines_share_is_told_as_z() -> None:
+    assert "  Z 11.5 (limit Z 10) · since " in text(envelope(fleet(30)))
+
+
+def test_what_goes_on_in_a_fleet_alert_is_not_told_to_be_over() -> None:
+    gathered = over(1, resolution_action="in_fleet_alert")
+    assert headline(gathered).startswith("Now part of a fleet alert: pump 1 · ")
+    told = text(envelope(gathered, over(2), fleet(3)))
+    assert [
+        one for one in told.splitlines() if one in {"Now", "Part of a fleet alert", "Over"}
+    ] == [
+        "Now",
+        "Part of a fleet alert",
+        "Over",
+    ]
+    assert "in a fleet alert since 7 Jan 2017 09:30 UTC, by modelperf\n" in told
+    assert subject(envelope(gathered, over(2), fleet(3))) == (
+        "Critical: 1 condition opened, 1 over, 1 now part of a fleet alert"
+    )
 
 
 @pytest.mark.parametrize(

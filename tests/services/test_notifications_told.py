@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from modelperf.models import Alert, Channel, Delivery, Message, Notice
+from modelperf.models import Alert, Channel, Delivery, Message, Notice, Silence
 from modelperf.services import notifications_told, silences
 from modelperf.services.notifications_told import deliveries_of, why
 from tests.factories import AlertFactory
@@ -53,6 +53,9 @@ def test_each_notice_and_route_has_its_sentence(site: Site) -> None:  # noqa: F8
     assert third.startswith("Severity rose at ")
     assert "Not told to night-pager: silenced by Anna until " in third
     assert fourth.endswith(" UTC: Maintenance.")
+
+    ended = silences.end(silence=Silence.objects.get(), by="user:anna")
+    assert f"silenced by Anna until {ended.ends_at:%Y-%m-%d %H:%M} UTC" in why(alert)[2]
 
 
 def test_what_waits_or_failed_says_so(site: Site) -> None:  # noqa: F811
