@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import F, OuterRef, Subquery
 
 from modelperf.models import Alert, Delivery, Message, Notice, Route
-from modelperf.services import matching, notices
+from modelperf.services import matching
 from modelperf.services.database import execute
 from modelperf.services.notifications_deciding import Decided, Deciding
 from modelperf.services.notifications_quiet import waits_until
-from modelperf.services.silences import InForce
 
 AT_ONCE: Final = 500
 _TOLD: Final = Delivery.Decision.TOLD
@@ -34,7 +33,7 @@ def route_notices(*, now: datetime) -> int:
 
 @transaction.atomic
 def _route_some(now: datetime) -> int:
-    if not _is_alone():
+    if not is_alone():
         return 0
     found = list(Notice.objects.filter(routed_at__isnull=True).order_by("id")[:AT_ONCE])
     if not found:
@@ -50,7 +49,8 @@ def _route_some(now: datetime) -> int:
     return len(found)
 
 
-def _is_alone() -> bool:
+def is_alone() -> bool:
+    """Take the turn of deciding until the transaction ends; whether nobody else has it."""
     sql = "SELECT pg_try_advisory_xact_lock(hashtextextended('route_notices', 0))"
     return bool(execute(sql).fetchone()[0])  # type: ignore[index]
 
@@ -135,31 +135,13 @@ def _keep_members(found: Iterable[Notice], alerts: dict[uuid.UUID, Alert]) -> No
         Notice.objects.bulk_update(changed, ["says"])
 
 
-@transaction.atomic
-def unsilence(*, now: datetime) -> int:
-    """Note that there is to tell of open alerts whose silence is over; return how many those are.
+def follow_routes(*, now: datetime) -> int:
+    """Let what waits go where its route leads by now; return how many messages those are.
 
-    Once, and only of what nobody was told of since.
+    What somebody is sending stays until that is over.
     """
-    if not _is_alone():
-        return 0
-    opened = Alert.objects.unresolved().filter(state=Alert.State.OPEN)
-    candidates = matching.load(opened.filter(Exists(_silenced())))
-    in_force = InForce(now)
-    over = [
-        pk for pk, alert in candidates.items() if in_force.over(matching.matched(alert)) is None
-    ]
-    return notices.tell(kind=Notice.Kind.UNSILENCED, alert_ids=over, now=now)
-
-
-def _silenced() -> QuerySet[Delivery]:
-    """Return the silenced deliveries of an alert after which nothing was told of it."""
-    told = Delivery.objects.filter(notice=OuterRef("pk"), decision=_TOLD)
-    ends = [Notice.Kind.UNSILENCED, Notice.Kind.RESOLVED]
-    since = Notice.objects.filter(
-        Q(kind__in=ends) | Q(routed_at__isnull=True) | Exists(told),
-        alert=OuterRef("notice__alert"),
-        id__gt=OuterRef("notice_id"),
-    )
-    silenced = Delivery.objects.filter(decision=Delivery.Decision.SILENCED)
-    return silenced.filter(~Exists(since), notice__alert=OuterRef("pk"))
+    waiting = Message.objects.filter(status=Message.Status.WAITING, route__isnull=False)
+    free = waiting.exclude(leased_until__gt=now)
+    elsewhere = free.exclude(route__channel=F("channel"))
+    leads_to = Route.objects.filter(pk=OuterRef("route")).values("channel")[:1]
+    return elsewhere.update(channel=Subquery(leads_to))

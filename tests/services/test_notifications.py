@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from modelperf import tasks
 from modelperf.models import Alert, Channel, Message, Notice
-from modelperf.services import notifications, notifications_routing
+from modelperf.services import notifications, notifications_unsilencing
 from modelperf.services.errors import ConflictError, NotFoundError
 from tests.factories import AlertFactory
 from tests.services.notifying import (  # noqa: F401 -- a fixture
@@ -55,7 +55,7 @@ def test_a_step_that_breaks_keeps_the_others_from_nothing(
     def unsilence(*, now: object) -> int:
         raise RuntimeError
 
-    monkeypatch.setattr(notifications_routing, "unsilence", unsilence)
+    monkeypatch.setattr(notifications_unsilencing, "unsilence", unsilence)
     notice = tell(AlertFactory.create())
     with capture_logs() as logs:
         notifications.look()

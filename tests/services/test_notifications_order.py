@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from modelperf.models import Alert, Delivery, Message, Silence
-from modelperf.services import notifications_routing
+from modelperf.services import notifications_unsilencing
 from tests.factories import AlertFactory
 from tests.services.notifying import (  # noqa: F401 -- a fixture
     DOWN,
@@ -163,8 +163,8 @@ def test_a_silence_that_is_set_while_news_wait_keeps_them_back(site: Site) -> No
     assert send(over, MORNING) == []
     delivery = Delivery.objects.get(notice=opened)
     assert (delivery.decision, delivery.silence, delivery.message) == ("silenced", one, None)
-    assert notifications_routing.unsilence(now=MORNING) == 0
-    assert notifications_routing.unsilence(now=one.ends_at) == 1
+    assert notifications_unsilencing.unsilence(now=MORNING) == 0
+    assert notifications_unsilencing.unsilence(now=one.ends_at) == 1
 
 
 def test_an_end_is_told_though_a_silence_was_set_since(site: Site) -> None:  # noqa: F811

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from modelperf.models import Alert, Delivery, Message, Notice
-from modelperf.services import notifications_routing, silences
+from modelperf.models import Alert, Delivery, Message, Notice, Route
+from modelperf.services import notifications_routing, notifications_unsilencing, silences
 from tests.factories import AlertFactory
 from tests.services.concurrency import at_once
 from tests.services.notifying import (
@@ -204,8 +204,22 @@ def test_what_gathers_follows_its_route_to_another_channel() -> None:
     assert Message.objects.get().channel == one.channel
 
 
+def test_what_waits_to_be_tried_again_follows_its_route_but_what_is_on_its_way_does_not() -> None:
+    one, busy = route(), route()
+    told(AlertFactory.create())
+    Message.objects.update(sealed_at=NOW)
+    lease = {"lease_id": one.pk, "leased_until": NOW + HOUR}
+    Message.objects.filter(route=busy).update(**lease)
+    there = channel()
+    Route.objects.update(channel=there)
+    assert notifications_routing.follow_routes(now=NOW) == 1
+    assert Message.objects.get(channel=there).route == one
+    assert notifications_routing.follow_routes(now=NOW + HOUR) == 1
+    assert notifications_routing.follow_routes(now=NOW + HOUR) == 0
+
+
 def unsilenced(now: datetime = NOW) -> int:
-    return notifications_routing.unsilence(now=now)
+    return notifications_unsilencing.unsilence(now=now)
 
 
 def test_when_a_silence_is_over_what_is_still_open_is_told_once() -> None:
@@ -241,6 +255,25 @@ def test_the_end_of_a_silence_wakes_nobody_for_what_somebody_knows(state: str) -
     elif state == "told since":
         Alert.objects.update(severity="critical")
         told(alert, "severity_rose")
+    assert unsilenced() == 0
+
+
+@pytest.mark.parametrize(("is_known", "n_told"), [(True, 1), (False, 0)])
+def test_that_it_got_worse_since_somebody_took_note_is_told_after_a_silence(
+    is_known: bool, n_told: int
+) -> None:
+    route()
+    alert = AlertFactory.create()
+    told(alert)
+    one = silence()
+    noted = {"state": "acknowledged", "acknowledged_at": NOW, "acknowledged_by": "user:bob"}
+    Alert.objects.update(severity="critical", **noted if is_known else {})
+    rose = told(alert, "severity_rose")
+    Alert.objects.update(**noted)  # else only then
+    end(one)
+    assert decision(rose) == "silenced"
+    assert unsilenced() == n_told
+    notifications_routing.route_notices(now=NOW)
     assert unsilenced() == 0
 
 
