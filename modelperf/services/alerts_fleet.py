@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -181,8 +182,11 @@ _SAYS: Final = {
 
 def write_members(
     members: Iterable[Member], alert_ids: Mapping[str, uuid.UUID], now: datetime
-) -> None:
-    """Write who joined and who left; a machine that comes again is a member again."""
+) -> dict[uuid.UUID, list[uuid.UUID]]:
+    """Write who joined and who left; return the machines that joined, by alert.
+
+    A machine that comes again is a member again.
+    """
     rows = [
         (
             uuid7(),
@@ -197,11 +201,16 @@ def write_members(
         for one in members
         if one.fleet_key in alert_ids
     ]
+    joined: dict[uuid.UUID, list[uuid.UUID]] = defaultdict(list)
     if rows:
-        execute(_WRITE_MEMBERS, [list(column) for column in zip(*rows, strict=True)])
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        for alert_id, machine_id in execute(_WRITE_MEMBERS, columns):
+            joined[alert_id].append(machine_id)
+    return joined
 
 
 _WRITE_MEMBERS: Final = """
+    WITH written AS (
     INSERT INTO model_alert_members AS m
         (id, alert_id, machine_id, model_id, condition_key, details, joined_at, left_at)
     SELECT w.* FROM unnest(%b::uuid[], %b::uuid[], %b::uuid[], %b::uuid[], %b::text[], %b::jsonb[],
@@ -212,4 +221,10 @@ _WRITE_MEMBERS: Final = """
     ON CONFLICT (alert_id, machine_id) DO UPDATE SET left_at = EXCLUDED.left_at,
         model_id = EXCLUDED.model_id,
         details = CASE WHEN EXCLUDED.left_at IS NULL THEN EXCLUDED.details ELSE m.details END
+    RETURNING m.alert_id, m.machine_id, m.left_at
+    )
+    SELECT n.alert_id, n.machine_id FROM written n WHERE n.left_at IS NULL AND NOT EXISTS (
+        SELECT FROM model_alert_members b -- as it was before
+        WHERE b.alert_id = n.alert_id AND b.machine_id = n.machine_id AND b.left_at IS NULL
+    )
 """

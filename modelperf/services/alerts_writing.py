@@ -56,8 +56,9 @@ def carry_out(changes: Changes, *, now: datetime, members: Sequence[Member] = ()
     )
     reopened = _raise(changes, news, now) if changes.raised else []
     _update([*reopened, *_kept(changes, news, now)], news)
-    write_members(members, changes.alert_ids, now)
+    joined = write_members(members, changes.alert_ids, now)
     news.tell(now)
+    notices.tell_joined(joined=joined, unless={*news.opened, *news.reopened}, now=now)
 
 
 def resolve(ended: Sequence[Ended], *, now: datetime) -> list[uuid.UUID]:

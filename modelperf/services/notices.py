@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
+
+import msgspec
 
 from modelperf.models import Notice
 from modelperf.models.keys import uuid7
@@ -29,22 +31,24 @@ _RULES: Final = {
     Notice.Kind.REOPENED: _TAKEN_BACK,
     Notice.Kind.ROSE: _NEW_HEIGHT,
 }
+# Numbers that JSON does not know are none.
+_FINITE: Final = "CASE WHEN a.{0} > '-Infinity' AND a.{0} < 'Infinity' THEN a.{0} END"
 _TELL: Final = """
     WITH told AS (
         UPDATE model_alerts AS a SET told_through = greatest(a.told_through, a.seen_through)
-        FROM unnest(%b::uuid[], %b::uuid[]) AS w (notice_id, alert_id)
+        FROM unnest(%b::uuid[], %b::uuid[], %b::jsonb[]) AS w (notice_id, alert_id, more)
         WHERE a.id = w.alert_id AND {rule}
-        RETURNING a.*, w.notice_id
+        RETURNING a.*, w.notice_id, w.more
     )
     INSERT INTO notices (id, alert_id, kind, occurred_at, says)
     SELECT a.notice_id, a.id, %b, %b, jsonb_build_object(
         'alert_type', a.alert_type, 'severity', a.severity, 'state', a.state,
         'message', a.alert_message, 'model_type', a.model_type,
         'machine_id', a.machine_id, 'machine_name', m.name, 'model_version', a.model_version,
-        'metric', a.alert_details ->> 'metric', 'current', a.current_metric_value,
-        'baseline', a.baseline_metric_value, 'threshold', a.threshold_value,
+        'metric', a.alert_details ->> 'metric', 'current', {current},
+        'baseline', {baseline}, 'threshold', {threshold},
         'threshold_of', {threshold_of},
-        'peak', a.peak_metric_value, 'count', a.occurrences,
+        'peak', {peak}, 'count', a.occurrences,
         'opened_at', a.alert_timestamp, 'seen_through', a.seen_through,
         'changed_at', a.alert_details ->> 'changed_at',
         'n_members', CASE WHEN a.machine_id IS NULL THEN (
@@ -53,9 +57,16 @@ _TELL: Final = """
         'resolved_by', a.resolved_by, 'resolved_at', a.resolved_at,
         'resolution_action', nullif(a.resolution_action, ''),
         'resolution_notes', nullif(a.resolution_notes, '')
-    )
+    ) || a.more
     FROM told a LEFT JOIN machines m ON m.id = a.machine_id
 """
+_VALUES: Final = {
+    "threshold_of": alerts_thresholds.SQL,
+    "current": _FINITE.format("current_metric_value"),
+    "baseline": _FINITE.format("baseline_metric_value"),
+    "threshold": _FINITE.format("threshold_value"),
+    "peak": _FINITE.format("peak_metric_value"),
+}
 
 
 def tell(*, kind: str, alert_ids: Iterable[uuid.UUID], now: datetime) -> int:
@@ -66,10 +77,31 @@ def tell(*, kind: str, alert_ids: Iterable[uuid.UUID], now: datetime) -> int:
     opened is told only where it was seen in a later window than people were told of, and a
     severity that rose only where it was not told since the alert opened.
     """
-    wanted = list(dict.fromkeys(alert_ids))
+    rule = _RULES.get(Notice.Kind(kind), "true")
+    return _tell(kind, dict.fromkeys(alert_ids, b"{}"), rule, now)
+
+
+def tell_joined(
+    *,
+    joined: Mapping[uuid.UUID, Sequence[uuid.UUID]],
+    unless: Container[uuid.UUID],
+    now: datetime,
+) -> int:
+    """Note that machines joined fleet alerts, but those that are told of anyway; return how many.
+
+    It is told as their opening, to those only whom no machine concerned that was in them before.
+    """
+    more = {
+        alert_id: msgspec.json.encode({"joined": machine_ids})
+        for alert_id, machine_ids in joined.items()
+        if alert_id not in unless
+    }
+    return _tell(Notice.Kind.OPENED, more, "NOT a.is_resolved", now)
+
+
+def _tell(kind: str, wanted: Mapping[uuid.UUID, bytes], rule: str, now: datetime) -> int:
+    """Write a notice of each alert that a rule holds for, with more to say of it."""
     if not wanted:
         return 0
-    rule = _RULES.get(Notice.Kind(kind), "true")
-    notices = [uuid7() for _ in wanted]
-    parameters = [notices, wanted, str(kind), now]
-    return execute(_TELL.format(rule=rule, threshold_of=alerts_thresholds.SQL), parameters).rowcount
+    columns = [uuid7() for _ in wanted], list(wanted), [more.decode() for more in wanted.values()]
+    return execute(_TELL.format(rule=rule, **_VALUES), [*columns, str(kind), now]).rowcount
