@@ -202,7 +202,8 @@ def secret_key() -> str:
     if len(key) < 32:
         raise ImproperlyConfigured(
             "No secret key of at least 32 characters. Set MODELPERF_SECRET_KEY, or start once with"
-            f" `make run`, which generates one into {stored}."
+            f" `make run`, which generates one into {stored}. Where `make run` was given another"
+            " data folder, set MODELPERF_DATA_DIR to it here as well."
         )
     return key
 

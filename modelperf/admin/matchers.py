@@ -19,6 +19,7 @@ from modelperf.services.errors import InvalidError
 from modelperf.templatetags.presentation import actor, moment
 
 MOST_SHOWN: Final = 50
+EVERY: Final = "every alert"
 STYLES: Final = {"all": ("css/notifications.css",)}
 HELP: Final = (
     "An object of lists; an alert matches where each field that is there has an entry that fits:"
@@ -64,6 +65,20 @@ class MatchersField(DocumentField):
             return dict(matching.read(super().clean(value)).document())
         except InvalidError as error:
             raise forms.ValidationError([one.msg for one in error.errors]) from None
+
+
+def asked_for(text: Any) -> dict[str, Any]:
+    """Return the matchers that an address asks to fill in; what are none fill in nothing."""
+    try:
+        return dict(matching.read(json.loads(text or "{}")).document())
+    except (ValueError, InvalidError, RecursionError):
+        return {}
+
+
+def in_words(document: dict[str, Any]) -> str:
+    """Return matchers in a few words."""
+    told = [f"{name}: {', '.join(map(str, some))}" for name, some in document.items()]
+    return "; ".join(told) or EVERY
 
 
 def of_route(matchers: dict[str, Any]) -> list[Alert]:
@@ -121,5 +136,5 @@ def _told(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return _written(value)
+        return _written(value) if value else EVERY
     return moment(value) if hasattr(value, "astimezone") else str(value)

@@ -35,6 +35,8 @@ _ROUTE_FIELDS: Final = (
     "quiet_timezone",
     "quiet_severity",
 )
+_KEPT: Final = "Switch it off instead of deleting it: it is kept for the record."
+_LONGEST_WAIT: Final = 86_400
 
 
 def _examples() -> SafeString:
@@ -48,12 +50,13 @@ def _examples() -> SafeString:
 class ChannelForm(ModelForm):
     """A place messages go; its settings are those of its kind."""
 
-    kind = forms.ChoiceField(choices=[(name, name) for name in kinds()])
+    kind = forms.ChoiceField(choices=[("", "Choose…"), *((name, name) for name in kinds())])
 
     class Meta:
         model = Channel
         fields = ("name", "kind", "settings", "is_enabled")
         field_classes: ClassVar = {"settings": matchers.DocumentField}
+        help_texts: ClassVar = {"is_enabled": _KEPT}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -114,11 +117,11 @@ class ChannelAdmin(ServiceAdmin):
 
     @admin.display(description="goes to")
     def goes_to(self, channel: Channel) -> str:
-        """Return the addresses of people, of others the host."""
+        """Return the addresses of people, of others host and port."""
         to = channel.settings.get("to")
         if isinstance(to, list):
             return ", ".join(map(str, to[:3])) + (f" and {len(to) - 3} more" if to[3:] else "")
-        return urlsplit(str(channel.settings.get("url", ""))).hostname or "–"
+        return urlsplit(str(channel.settings.get("url", ""))).netloc.rpartition("@")[2] or "–"
 
     @admin.action(description="Send a test", permissions=["change"])
     def send_test(self, request: HttpRequest, queryset: QuerySet[Channel]) -> None:
@@ -127,10 +130,10 @@ class ChannelAdmin(ServiceAdmin):
             try:
                 answered = notifications.send_test(name=channel.name)
             except DomainError as error:
-                self.message_user(request, f"{channel}: {error.detail}", messages.ERROR)
+                self.message_user(request, f"Test of {channel}: {error.detail}", messages.ERROR)
                 continue
             self.log_change(request, channel, "Sent a test.")
-            self.message_user(request, f"{channel}: {answered}.", messages.SUCCESS)
+            self.message_user(request, f"Test of {channel}: {answered}.", messages.SUCCESS)
 
 
 def _of_kind(form: type[ModelForm], kind: str) -> type[ModelForm]:
@@ -152,6 +155,7 @@ class RouteForm(ModelForm):
         field_classes: ClassVar = {"matchers": matchers.MatchersField}
         help_texts: ClassVar = {
             "matchers": matchers.HELP + " Empty: every alert.",
+            "is_enabled": _KEPT,
             "tells_resolved": "Whether it tells of the end of what it told the beginning of.",
             "group_seconds": "So long a notice waits for others to go with it; up to a day.",
             "most_per_hour": "More messages are gathered until the hour allows another.",
@@ -160,6 +164,20 @@ class RouteForm(ModelForm):
             "quiet_timezone": "Such as Europe/Berlin.",
             "quiet_severity": "This and what is less waits; what is worse is told at once.",
         }
+
+    def clean_group_seconds(self) -> int:
+        """Refuse a longer wait than the database keeps."""
+        seconds = int(self.cleaned_data["group_seconds"])
+        if seconds > _LONGEST_WAIT:
+            raise forms.ValidationError(f"At most {_LONGEST_WAIT}, a day.")
+        return seconds
+
+    def clean_most_per_hour(self) -> int:
+        """Refuse a route that may never tell anything."""
+        most = int(self.cleaned_data["most_per_hour"])
+        if most < 1:
+            raise forms.ValidationError("At least 1. Switch the route off to have none.")
+        return most
 
     def clean_quiet_timezone(self) -> str:
         """Refuse what is no time zone."""
@@ -219,7 +237,7 @@ class RouteAdmin(ServiceAdmin):
         else:
             obj.asked_by = request
             if not self.has_change_permission(request, obj):
-                left_out = {"channel": "channel_name"}
+                left_out = {"channel": "channel_name", "matchers": "told_of"}
         shown = [(name, [left_out.get(one, one) for one in has["fields"]]) for name, has in found]
         return [
             (name, {"fields": [one for one in fields if one]})
@@ -229,7 +247,7 @@ class RouteAdmin(ServiceAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show the channel by name to those who may not choose another."""
-        return (*self.readonly_fields, "channel_name")
+        return (*self.readonly_fields, "channel_name", "told_of")
 
     @admin.display(description="channel")
     def channel_name(self, route: Route) -> str:
@@ -239,12 +257,7 @@ class RouteAdmin(ServiceAdmin):
     @admin.display(description="tells of")
     def told_of(self, route: Route) -> str:
         """Return the matchers in a few words."""
-        return (
-            "; ".join(
-                f"{name}: {', '.join(map(str, some))}" for name, some in route.matchers.items()
-            )
-            or "every alert"
-        )
+        return matchers.in_words(route.matchers)
 
     @admin.display(description="matches now")
     def matches_now(self, route: Any) -> SafeString:
@@ -258,9 +271,12 @@ class RouteAdmin(ServiceAdmin):
         return matchers.changes(found.order_by("pgh_id"), _ROUTE_FIELDS)
 
     def save_model(self, request: HttpRequest, obj: Route, form: Any, change: bool) -> None:
-        """Keep who did it, and tell what it matches."""
+        """Keep who did it, and tell what it matches, and that it does not tell of the past."""
         with pghistory.context(actor=actor(request), verb="change" if change else "create"):
             super().save_model(request, obj, form, change)
         n = len(matchers.of_route(obj.matchers))
-        told = f"It matches {n} unresolved alert{'' if n == 1 else 's'} now."
+        told = (
+            f"It matches {n} unresolved alert{'' if n == 1 else 's'} now."
+            " It tells only of what happens from now on."
+        )
         self.message_user(request, told, messages.INFO)

@@ -20,9 +20,11 @@ from modelperf.admin.base import REFUSAL, ModelForm, ServiceAdmin, actor
 from modelperf.models import Silence
 from modelperf.services import silences
 from modelperf.templatetags.presentation import actor as by_name
-from modelperf.templatetags.presentation import words
+from modelperf.templatetags.presentation import moment, words
 
 _FIELDS: Final = ("matchers", "reason", "owner", "starts_at", "ends_at")
+_SHOWN: Final = ("is_for", "reason", "owner", "begins", "ends")  # where nothing can be typed
+_OF_ONE: Final = ("matches_now", "set_by", "changes")
 
 
 def _moment() -> forms.DateTimeInput:
@@ -103,7 +105,7 @@ class SilenceAdmin(ServiceAdmin):
     """Every silence there was, those that hold longest first."""
 
     form = SilenceForm
-    list_display = ("reason", "is_for", "state", "owner", "starts_at", "ends_at")
+    list_display = ("reason", "is_for", "state", "owner", "begins", "ends")
     list_filter = (StateFilter,)
     search_fields = ("reason", "owner")
     actions = ("end_now",)
@@ -122,16 +124,18 @@ class SilenceAdmin(ServiceAdmin):
         if obj is None:
             return _FIELDS
         obj.asked_by = request
-        return (*_FIELDS, "matches_now", "set_by", "changes")
+        own = _FIELDS if self.has_change_permission(request, obj) else _SHOWN
+        return (*own, *_OF_ONE)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Keep what is not the form's."""
-        return ("matches_now", "set_by", "changes") if obj else ()
+        return (*_OF_ONE, *_SHOWN[:1], *_SHOWN[3:]) if obj else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
-        """Offer who asks as the owner."""
-        given = super().get_changeform_initial_data(request)
-        return {"owner": request.user.get_username()} | dict(given)
+        """Offer who asks as the owner, and the matchers of where one comes from."""
+        given = dict(super().get_changeform_initial_data(request))
+        given["matchers"] = matchers.asked_for(given.get("matchers"))
+        return {"owner": request.user.get_username()} | given
 
     def changeform_view(
         self,
@@ -171,7 +175,7 @@ class SilenceAdmin(ServiceAdmin):
             "opts": self.opts,
             "form": form,
             "says": {name: form.cleaned_data[name] for name in _FIELDS},
-            "is_for": _words(wanted),
+            "is_for": matchers.in_words(wanted),
             "matches": matchers.shown(request, silences.preview(matchers=wanted)),
         }
         return TemplateResponse(request, self.preview_template, context)
@@ -179,7 +183,7 @@ class SilenceAdmin(ServiceAdmin):
     @admin.display(description="is for")
     def is_for(self, silence: Silence) -> str:
         """Return the matchers in a few words."""
-        return _words(silence.matchers)
+        return matchers.in_words(silence.matchers)
 
     @admin.display(description="state")
     def state(self, silence: Silence) -> str:
@@ -188,6 +192,16 @@ class SilenceAdmin(ServiceAdmin):
         if silence.ends_at <= now:
             return "Over"
         return "In force" if silence.starts_at <= now else "To come"
+
+    @admin.display(description="starts at", ordering="starts_at")
+    def begins(self, silence: Silence) -> str:
+        """Return when it begins, as times are written everywhere."""
+        return moment(silence.starts_at)
+
+    @admin.display(description="ends at", ordering="ends_at")
+    def ends(self, silence: Silence) -> str:
+        """Return when it ends, or ended."""
+        return moment(silence.ends_at)
 
     @admin.display(description="matches now")
     def matches_now(self, silence: Any) -> SafeString:
@@ -222,7 +236,3 @@ class SilenceAdmin(ServiceAdmin):
 
 def _end(silence: Silence, *, by: str) -> None:
     silences.end(silence=silence, by=by)
-
-
-def _words(document: dict[str, Any]) -> str:
-    return "; ".join(f"{name}: {', '.join(map(str, some))}" for name, some in document.items())

@@ -16,11 +16,19 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 from msgspec import Meta
 
-from modelperf.notifications.base import Envelope, Item, Kind, Says, register
+from modelperf.notifications.base import (
+    Envelope,
+    Item,
+    Kind,
+    Says,
+    SettingsError,
+    register,
+)
 from modelperf.notifications.posting import check_url, post
 from modelperf.notifications.rendering import foot, headline, line, news
 
 _SEVERITIES: Final = ("critical", "warning", "normal")
+_CALL: Final = "/api/v2/alerts"
 _TEST_LASTS: Final = timedelta(minutes=5)
 
 Alerts = list[dict[str, Any]]
@@ -39,12 +47,16 @@ class Alertmanager(Kind, frozen=True, forbid_unknown_fields=True, kw_only=True):
     example: ClassVar[Mapping[str, Any]] = {"url": "https://alertmanager.example.org"}
 
     def check(self) -> None:
-        """Refuse what is no address."""
-        check_url(self.url)
+        """Refuse what is no address, and the address of one call."""
+        place = check_url(self.url)
+        if place.path.rstrip("/").endswith(_CALL):
+            raise SettingsError(
+                f"The channel's url is Alertmanager's own address: leave {_CALL} off, it is added."
+            )
 
     def send(self, envelope: Envelope, at: datetime) -> str:
         """Send it."""
-        address = f"{self.url.rstrip('/').removesuffix('/api/v2')}/api/v2/alerts"
+        address = f"{self.url.rstrip('/').removesuffix('/api/v2')}{_CALL}"
         lasts = timedelta(days=self.lasts_days)
         content = msgspec.json.encode(alerts(envelope, at=at, lasts=lasts))
         return post(address, content, at=at, headers={})

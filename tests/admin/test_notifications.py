@@ -17,6 +17,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from modelperf.models import Alert, Channel, Delivery, Message, Notice, Route, RouteEvent, Silence
+from modelperf.templatetags.presentation import moment
 from tests import factories
 from tests.sites import LOOPBACK, Site, answering
 
@@ -96,6 +97,7 @@ def page(client: Client, address: str, **asked: str) -> str:
 
 def test_a_channel_is_made_and_changed(desk: Client) -> None:
     html = page(desk, f"{CHANNELS}add/")
+    assert '<option value="" selected>Choose…</option>' in html
     for kind in ("alertmanager", "email", "slack", "webhook"):
         assert f"<br>{kind}: <code>" in html  # with an example of its settings
 
@@ -117,6 +119,12 @@ def test_a_channel_is_made_and_changed(desk: Client) -> None:
         ("webhook", "{", "Enter a valid JSON"),
         ("webhook", "", "missing required field `url`"),
         ("pigeon", "{}", "pigeon is not one of the available choices"),
+        ("", "{}", "This field is required."),
+        (
+            "alertmanager",
+            '{"url": "https://a.example.org/api/v2/alerts"}',
+            "leave /api/v2/alerts off",
+        ),
     ],
 )
 def test_settings_that_can_never_work_are_refused_with_a_sentence(
@@ -167,7 +175,8 @@ def send_test(client: Client, *chosen: Channel) -> str:
 def test_a_test_is_sent_at_once_and_what_was_answered_is_told(desk: Client, site: Site) -> None:
     made = channel(settings={"url": f"{site.url}/T0HIDDEN"})
     html = send_test(desk, made)
-    assert f"perators: 127.0.0.1:{site.server_port} answered 200." in html
+    assert f"Test of operators: 127.0.0.1:{site.server_port} answered 200." in html
+    assert f"127.0.0.1:{site.server_port}</td>" in page(desk, CHANNELS)
     assert json.loads(site.received[0].content)["is_test"] is True
 
     site.answer = answering(b"no_service at /T0HIDDEN", status=404)
@@ -193,7 +202,7 @@ def test_a_route_shows_what_it_matches_and_who_changed_it(desk: Client, superuse
     told = channel()
 
     html = desk.post(f"{ROUTES}add/", route_form(channel=told.pk), follow=True).content.decode()
-    assert "It matches 1 unresolved alert now." in html
+    assert "It matches 1 unresolved alert now. It tells only of what happens from now on." in html
     route = Route.objects.get()
     address = f"{ROUTES}{route.pk}/change/"
     html = page(desk, address)
@@ -207,7 +216,7 @@ def test_a_route_shows_what_it_matches_and_who_changed_it(desk: Client, superuse
     assert [one.pgh_context["actor"] for one in events] == [f"user:{superuser.username}"] * 2
     html = page(desk, address)
     assert "pump 2 is worse." in html
-    assert "matchers {&quot;severity&quot;: [&quot;critical&quot;]} → {}" in html
+    assert "matchers {&quot;severity&quot;: [&quot;critical&quot;]} → every alert" in html
     assert "severity: critical" not in page(desk, ROUTES)
 
 
@@ -222,7 +231,8 @@ def test_a_route_shows_what_it_matches_and_who_changed_it(desk: Client, superuse
         ({"quiet_timezone": "Europe"}, "This is no time zone."),
         ({"quiet_from": "22:00"}, "Quiet hours need both"),
         ({"quiet_from": "6:00", "quiet_until": "6:00"}, "at another time than they begin"),
-        ({"group_seconds": "90000"}, "notification_routes_group"),
+        ({"group_seconds": "90000"}, "At most 86400, a day."),
+        ({"most_per_hour": "0"}, "At least 1."),
         ({"channel": ""}, "This field is required."),
     ],
 )
@@ -239,6 +249,7 @@ def test_a_viewer_sees_a_route_and_no_way_to_its_channel() -> None:
     html = page(of_group("viewer"), f"{ROUTES}{route.pk}/change/")
     assert "operators" in html
     assert "/channel/" not in html
+    assert "every alert" in html
     assert "Changes" in html
 
 
@@ -307,6 +318,9 @@ def test_a_silence_is_changed_and_ended_and_then_only_shown(desk: Client, superu
 
     html = page(desk, address)
     assert 'name="reason"' not in html
+    ended_at = moment(silence.ends_at)
+    assert ended_at in html
+    assert f'<td class="field-ends">{ended_at}</td>' in page(desk, SILENCES)
     assert "reason the filters are changed → it takes longer" in html
     assert desk.post(address, silence_form(reason="again")).status_code == 403
     assert desk.post(address, silence_form(reason="again", confirm="1")).status_code == 403

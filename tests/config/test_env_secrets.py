@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -21,6 +23,19 @@ def test_a_secret_is_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImproperlyConfigured, match="MODELPERF_TRY is too short") as error:
         env.secret("MODELPERF_TRY")
     assert "sss" not in str(error.value)
+
+
+def test_who_has_no_secret_key_is_told_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MODELPERF_SECRET_KEY", "")
+    monkeypatch.setenv("MODELPERF_DATA_DIR", str(tmp_path))
+    with pytest.raises(
+        ImproperlyConfigured, match=r"Set MODELPERF_SECRET_KEY, .* MODELPERF_DATA_DIR"
+    ):
+        env.secret_key()
+    (tmp_path / "secret_key").write_text("k" * 50)
+    assert env.secret_key() == "k" * 50
 
 
 def test_tokens_are_taken_by_origin(monkeypatch: pytest.MonkeyPatch) -> None:
