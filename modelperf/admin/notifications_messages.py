@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from modelperf.admin.base import ReadOnlyAdmin, WordsFilter
+from modelperf.admin.base import ReadOnlyAdmin, WordsFilter, actor
 from modelperf.admin.matchers import STYLES
 from modelperf.models import Message
+from modelperf.services.notifications_again import send_again
 from modelperf.templatetags.presentation import moment, words
 
 _MOST_EVENTS: Final = 200
@@ -26,6 +29,7 @@ class MessageAdmin(ReadOnlyAdmin):
     list_filter = (("status", WordsFilter), "channel", "route", "is_held")
     list_select_related = ("route", "channel")
     ordering = ("-created_at", "-id")
+    actions = ("send_again",)
     fields = (
         "id",
         "route_name",
@@ -43,6 +47,17 @@ class MessageAdmin(ReadOnlyAdmin):
 
     class Media:
         css = STYLES
+
+    @admin.action(description="Send again", permissions=["change"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Message]) -> None:
+        """Have messages that were given up sent, the oldest first."""
+        self.run(
+            request,
+            queryset.order_by("sealed_at", "id"),
+            lambda message: send_again(message=message, by=actor(request)),
+            done="to be sent again",
+            log="To be sent again.",
+        )
 
     @admin.display(description="created at", ordering="created_at")
     def begun(self, message: Message) -> str:

@@ -96,8 +96,20 @@ class Item(Struct, frozen=True, kw_only=True):
     first_message_id: uuid.UUID | None
 
     def read(self) -> Says:
-        """Return what the alert was like, field by field."""
-        return msgspec.convert(self.says, Says)
+        """Return what the alert was like, field by field.
+
+        Where something of it cannot be read, that is left out with all that is no text: one thing
+        that is told never keeps back a whole message.
+        """
+        try:
+            return msgspec.convert(self.says, Says)
+        except msgspec.ValidationError:
+            return Says(
+                alert_type=str(self.says.get("alert_type") or ""),
+                severity=str(self.says.get("severity") or ""),
+                message=str(self.says.get("message") or f"alert {self.alert_id}"),
+                model_type=str(self.says.get("model_type") or ""),
+            )
 
 
 class Envelope(Struct, frozen=True, kw_only=True):

@@ -71,7 +71,10 @@ def _says(notice: Notice) -> dict[str, Any]:
 
 
 def _with_z(moment: str) -> str:
-    told = datetime.fromisoformat(moment).astimezone(UTC)
+    try:
+        told = datetime.fromisoformat(moment).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):  # whoever reads it leaves it out
+        return moment
     return told.isoformat().replace("+00:00", "Z")
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.db import connection
 from django.test import Client
@@ -386,6 +387,25 @@ def test_a_message_shows_each_attempt_and_what_it_tells() -> None:
     assert 'type="submit"' not in html.partition('id="message_form"')[2]
     assert viewer.post(f"{MESSAGES}{sent.pk}/change/", {"status": "failed"}).status_code == 403
     assert viewer.get(f"{MESSAGES}add/").status_code == 403
+
+
+def test_what_was_given_up_is_sent_again_by_those_only_who_may_change_messages(
+    desk: Client,
+) -> None:
+    sent, lost = message("pump 1"), message("pump 2")
+    Message.objects.filter(pk=lost.pk).update(status="failed")
+    asked = {"action": "send_again", "_selected_action": [str(sent.pk), str(lost.pk)]}
+    of_group("operator").post(MESSAGES, asked)
+    lost.refresh_from_db()
+    assert lost.status == "failed"
+
+    html = desk.post(MESSAGES, asked, follow=True).content.decode()
+    assert "1 to be sent again." in html
+    assert "Only a message that was given up is sent again." in html
+    lost.refresh_from_db()
+    assert (lost.status, lost.ended_at) == ("waiting", None)
+    assert lost.attempts_log[-1]["said"].startswith("To be sent again, says ")
+    assert LogEntry.objects.get().object_id == str(lost.pk)
 
 
 def test_lists_need_the_same_queries_for_few_and_for_many(desk: Client) -> None:

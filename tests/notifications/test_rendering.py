@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -169,3 +170,13 @@ def test_a_test_says_that_nothing_happened() -> None:
     test = envelope(is_test=True)
     assert subject(test) == "Test of operators: nothing happened"
     assert 'This is a test of "operators". Nothing happened.' in text(test)
+
+
+@pytest.mark.parametrize(
+    "unreadable", [{"current": "Infinity"}, {"changed_at": "some day"}, {"message": None}]
+)
+def test_what_cannot_be_read_is_told_barely_and_blocks_nothing(unreadable: dict[str, Any]) -> None:
+    told = text(envelope(item(1, **unreadable), item(2)))
+    assert "Critical: pump 2 · baseline: bias is worse" in told
+    bare = f"alert {uuid.UUID(int=1)}" if "message" in unreadable else "pump 1 · baseline: bias"
+    assert f"Critical: {bare}" in told

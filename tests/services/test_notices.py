@@ -158,3 +158,13 @@ def test_what_is_rolled_back_tells_nobody() -> None:
 def test_a_kind_that_is_none_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="is not a valid"):
         told(AlertFactory.create(), "exploded")
+
+
+def test_numbers_that_json_does_not_know_are_none() -> None:
+    worst = float("inf")
+    alert = AlertFactory.create(
+        current_metric_value=worst, baseline_metric_value=-worst, peak_metric_value=float("nan")
+    )
+    notices.tell(kind="opened", alert_ids=[alert.pk], now=START)
+    says = Notice.objects.get().says
+    assert [says[name] for name in ("current", "baseline", "peak")] == [None, None, None]

@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 from modelperf.models import Alert, Channel, Delivery, Message
 from modelperf.notifications.webhook import Webhook
 from modelperf.services import notifications_sending
+from modelperf.services.errors import ConflictError
+from modelperf.services.notifications_again import send_again
 from modelperf.services.notifications_sending import (
     FEWEST_ATTEMPTS,
     due_channels,
@@ -200,6 +202,24 @@ def test_who_was_away_for_days_tries_a_few_times_before_it_gives_up(site: Site) 
         send(over, DUE + 2 * DAY + number * HOUR)
     message = Message.objects.get()
     assert (message.status, message.attempts) == ("failed", FEWEST_ATTEMPTS)
+
+
+def test_what_is_sent_again_is_tried_for_another_day(site: Site) -> None:  # noqa: F811
+    over = route(site)
+    told(AlertFactory.create())
+    site.answer = answering(b"", status=410)
+    send(over, DUE)
+    site.answer = DOWN
+    send_again(message=Message.objects.get(), by="user:anna", now=DUE + 2 * DAY)
+    for number in range(25):  # more than attempts are kept
+        send(over, DUE + 2 * DAY + number * 20 * MINUTE)
+    message = Message.objects.get()
+    assert message.status == "waiting"
+    assert message.attempts_log[0]["said"] == "To be sent again, says anna."
+    with pytest.raises(ConflictError):
+        send_again(message=message, by="user:anna")
+    send(over, DUE + 3 * DAY)
+    assert Message.objects.get().status == "failed"
 
 
 def test_what_can_never_be_taken_is_given_up_at_once(site: Site) -> None:  # noqa: F811
