@@ -15,6 +15,7 @@ from modelperf.services.alerts_conditions import (
     OWN_PART,
     OpenAlert,
     Wanted,
+    common_key,
     wanted_alerts,
 )
 from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Subject
@@ -24,7 +25,8 @@ SYSTEM: Final = "system"
 _MISSING: Final = Alert.Type.EVALUATION_MISSING.value
 RETRAINED: Final = "retrained_model"
 # Falls from a level of the version's own, which a newer version does not share.
-PROVED_RULES: Final = frozenset({"change_point", "collapse", OWN_PART})
+FALLS: Final = frozenset({"change_point", "collapse"})
+PROVED_RULES: Final = FALLS | {OWN_PART}
 _TOUCHING: Final = frozenset({"opened", "cleared", "in_fleet_alert"})
 
 
@@ -109,6 +111,26 @@ class Changes:
         """Return the conditions of the fleet that have an alert from now on."""
         found = {*self.raised, *self.kept} - self.refused
         return sorted(key for key in found if key.startswith("fleet:"))
+
+    def goes_on(self, key: str) -> OpenAlert | None:
+        """Keep, under the name that it has now, the alert that a raised condition had before.
+
+        By more of its history a fall may turn out to be a collapse, or no cliff after all: that is
+        one condition, which did not end to begin anew.
+        """
+        wanted, place = self.raised[key]
+        if wanted.details.get("rule") not in FALLS:
+            return None
+        for before, ended in self.cleared.items():
+            is_fall = ended.alert.details.get("rule") in FALLS
+            if is_fall and before != key and common_key(before) == common_key(key):
+                self.kept[key] = (ended.alert, wanted, place)
+                del self.raised[key], self.cleared[before]
+                for entry in self.reasons.get(place.model_id, ()) if place.model_id else ():
+                    if entry["condition_key"] == before and entry["decision"] == "cleared":
+                        entry |= {"condition_key": key, "decision": "kept"}
+                return ended.alert
+        return None
 
     def refuse(self, key: str, place: Place, alert_id: uuid.UUID) -> None:
         """Note that a person has resolved a condition, and that its alert stays resolved."""

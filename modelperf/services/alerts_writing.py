@@ -46,6 +46,7 @@ def carry_out(changes: Changes, *, now: datetime, members: Sequence[Member] = ()
     What is told says how many members there are, so it is written last.
     """
     news = _News()
+    reopened = _raise(changes, news, now) if changes.raised else []
     _end(
         [
             Ended(id=one.alert.id, action=one.action, seen_through=one.seen_through)
@@ -54,7 +55,6 @@ def carry_out(changes: Changes, *, now: datetime, members: Sequence[Member] = ()
         news,
         now,
     )
-    reopened = _raise(changes, news, now) if changes.raised else []
     _update([*reopened, *_kept(changes, news, now)], news)
     joined = write_members(members, changes.alert_ids, now)
     news.tell(now)
@@ -151,20 +151,27 @@ def _raises(
     earlier = _newest_resolved(changes.raised)
     created: list[Alert] = []
     reopened: list[dict[str, Any]] = []
-    for key, (wanted, subject) in changes.raised.items():
+    for key, (wanted, subject) in list(changes.raised.items()):
         before = earlier.get(key)
+        if before and before.resolved_by != SYSTEM and not _is_later(wanted, before):
+            changes.refuse(key, subject, before.pk)
+            continue
+        if (there := changes.goes_on(key)) is not None:
+            changes.alert_ids[key] = there.id
+            continue
         if before is None:
             alert_id = uuid7()
             created.append(_new_alert(alert_id, wanted, subject, now))
-        elif before.resolved_by == SYSTEM or is_later(wanted.details, before.alert_details):
+        else:
             alert_id = before.pk
             reopened.append(_content(wanted, subject, now) | {"id": alert_id, "opened_at": now})
-        else:
-            changes.refuse(key, subject, before.pk)
-            continue
         changes.alert_ids[key] = alert_id
         changes.told(subject, key, decision, alert_id=str(alert_id))
     return created, reopened
+
+
+def _is_later(wanted: Wanted, before: Alert) -> bool:
+    return is_later(wanted.details, before.alert_details)
 
 
 def _newest_resolved(keys: Iterable[str]) -> dict[str, Alert]:
@@ -176,8 +183,6 @@ def _newest_resolved(keys: Iterable[str]) -> dict[str, Alert]:
 def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetime) -> Alert:
     return Alert(
         id=alert_id,
-        condition_key=wanted.condition_key,
-        alert_type=wanted.alert_type,
         machine_id=subject.machine_id,
         model_type=subject.model_type,
         alert_timestamp=now,
@@ -187,6 +192,8 @@ def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetim
 
 def _content(wanted: Wanted, subject: Place, now: datetime) -> dict[str, Any]:
     return {
+        "condition_key": wanted.condition_key,
+        "alert_type": wanted.alert_type,
         "severity": wanted.severity,
         "alert_message": wanted.message,
         "occurrences": wanted.occurrences,
@@ -233,6 +240,8 @@ def _update(contents: list[dict[str, Any]], news: _News) -> None:
 
 
 _CONTENT: Final = {
+    "condition_key": "text",
+    "alert_type": "text",
     "severity": "text",
     "alert_message": "text",
     "occurrences": "int4",

@@ -73,5 +73,7 @@ def _is_passing(error: DjangoDatabaseError) -> bool:
         return True
     if not isinstance(cause, psycopg.Error):
         return False
+    if cause.sqlstate == "23505":  # an alert of the condition was opened meanwhile: it is there now
+        return cause.diag.constraint_name == "model_alerts_one_unresolved"
     lost = isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
     return lost or cause.sqlstate in _PASSING_STATES or (cause.sqlstate or "").startswith("08")

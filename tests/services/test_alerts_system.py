@@ -286,6 +286,21 @@ def test_a_test_that_started_by_itself_asks_only_where_people_decide(
     assert [one.occurrences for one in asked] == ([1] if after == "wait" else [])
 
 
+def test_a_collapse_that_turns_out_a_slower_fall_is_the_same_alert(model: ModelVersion) -> None:
+    record(model, noisy(1, 45))
+    record(model, [2.0, 2.1], first=75)
+    collapse = Alert.objects.get()
+    assert collapse.alert_details["rule"] == "collapse"
+
+    record(model, noisy(2, 30, level=1.1), first=45)
+
+    alert = Alert.objects.get()
+    assert alert.pk == collapse.pk
+    assert (alert.alert_type, alert.alert_details["rule"]) == ("drift_detected", "change_point")
+    assert ":drift_detected:" in alert.condition_key
+    assert told(alert) == ["opened"]
+
+
 # --- many at once -----------------------------------------------------------------------------
 
 _CHILD = """
