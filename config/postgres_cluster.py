@@ -24,7 +24,8 @@ SETTINGS = {
     "unix_socket_directories": ".",
     "unix_socket_permissions": "0700",
     "shared_buffers": "128MB",
-    "max_connections": "50",
+    "max_connections": "100",
+    "work_mem": "16MB",  # what a page lists is sorted in memory
     "jit": "off",
     "fsync": "on",
     "synchronous_commit": "on",

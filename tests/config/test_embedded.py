@@ -48,7 +48,8 @@ def test_settings_are_those_measured(wrapper: DatabaseWrapper) -> None:
     expected = {
         "listen_addresses": "",
         "shared_buffers": "128MB",
-        "max_connections": "50",
+        "max_connections": "100",
+        "work_mem": "16MB",
         "jit": "off",
         "fsync": "on",
         "synchronous_commit": "on",
