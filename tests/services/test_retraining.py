@@ -160,7 +160,7 @@ def test_what_a_person_has_resolved_is_not_trained() -> None:
 @pytest.mark.parametrize("state", ["acknowledged", "snoozed"])
 def test_an_alert_that_was_seen_is_trained_all_the_same(state: str) -> None:
     fallen(45)
-    Alert.objects.update(state=state)
+    Alert.objects.update(state=state, snoozed_until_worse=state == "snoozed")
     assert len(follow().triggered) == 1
 
 
