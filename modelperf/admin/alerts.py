@@ -36,7 +36,6 @@ from modelperf.templatetags.presentation import (
     words,
 )
 
-COUNTED: Final = frozenset({"change_point", "collapse", "limit"})  # their evaluations are counted
 OF_Z: Final = frozenset({"change_point", "collapse"})
 GLYPHS: Final = {"open": "open", "acknowledged": "ack", "snoozed": "snooze", "resolved": "ok"}
 
@@ -133,16 +132,22 @@ class AlertAdmin(AlertPage, AlertVerbs):
         """Return both levels and the limit; of data drift the distance, which has no before."""
         limit = self.limit(alert)
         told = "" if limit == NOTHING else f"limit {limit}"
+        reached = alert.alert_details.get("peak_statistic")
+        if limit.startswith("Z ") and alert.machine and isinstance(reached, int | float):
+            told = f"Z {number(reached)}, {told}"
         if alert.current_metric_value is None:
             return told or NOTHING
         now = number(alert.current_metric_value)
         if alert.alert_type == Alert.Type.DATA_DRIFT:
             return _two(format_html("KS <b>{}</b>", now), told)
+        if alert.machine is None:
+            return _two(format_html("Z <b>{}</b>", now), told)
         unit = metric_of(alert).unit
         if alert.baseline_metric_value is None:
             return _two(format_html("<b>{}</b> {}", now, unit), told)
         before = number(alert.baseline_metric_value)
-        return _two(format_html("{} → <b>{}</b> {}", before, now, unit), told)
+        levels = '<span class="num">{} →</span> <b class="num">{}</b> {}'
+        return _two(format_html(levels, before, now, unit), told)
 
     @admin.display(description="limit")
     def limit(self, alert: Alert) -> str:
@@ -152,10 +157,10 @@ class AlertAdmin(AlertPage, AlertVerbs):
         if alert.alert_type == Alert.Type.EVALUATION_MISSING:
             return f"one each {span(alert.threshold_value)}"
         rule, limit = alert.alert_details.get("rule"), number(alert.threshold_value)
-        if rule in OF_Z:
-            return f"Z {limit}"
         if alert.alert_type == Alert.Type.DATA_DRIFT:
             return f"KS {limit}"
+        if rule in OF_Z or alert.machine is None:
+            return f"Z {limit}"
         return f"{limit} {metric_of(alert).unit}".rstrip()
 
     @admin.display(description="since, 95 %")
@@ -176,9 +181,8 @@ class AlertAdmin(AlertPage, AlertVerbs):
 
     @admin.display(description="seen", ordering="occurrences")
     def seen(self, alert: Alert) -> str:
-        """Return how many evaluations of its machine have shown the condition."""
-        is_counted = alert.machine_id and alert.alert_details.get("rule") in COUNTED
-        return whole(alert.occurrences if is_counted else None)
+        """Return how often the condition was seen, as its page and a snooze count it."""
+        return whole(alert.occurrences)
 
     @admin.display(description="last 60", empty_value="")
     def spark(self, alert: Alert) -> SafeString:
@@ -187,10 +191,13 @@ class AlertAdmin(AlertPage, AlertVerbs):
 
     @admin.display(description="state")
     def life(self, alert: Alert) -> SafeString:
-        """Return the state, and who made it so or until when it is."""
+        """Return the state, who made it so or until when it is, and until when nobody is told."""
         glyph = _glyph(GLYPHS[alert.state])
         word = format_html('<span class="st stable">{}{}</span>', glyph, words(alert.state))
-        return _two(word, _of_state(alert))
+        until = getattr(alert, "silenced_until", None)
+        return _two(
+            _two(word, _of_state(alert)), f"silenced until {moment(until)}" if until else ""
+        )
 
     @admin.display(description="who has it")
     def holder(self, alert: Alert) -> SafeString:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin import helpers
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -64,6 +65,16 @@ class AlertVerbs(ReadOnlyAdmin):
         left_out = _LEFT_OUT.get(life or LifeFilter.UNRESOLVED, frozenset({"reopen"}))
         choices: Any = super().get_action_choices(request, *args, **kwargs)
         return [choice for choice in choices if choice[0] not in left_out]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Say so where a verb was pressed and nothing is selected."""
+        is_pressed = "action" in request.POST or "index" in request.POST
+        if is_pressed and helpers.ACTION_CHECKBOX_NAME not in request.POST:
+            self.message_user(request, "Select alerts first.", messages.WARNING)
+            return HttpResponseRedirect(request.get_full_path())
+        return super().changelist_view(request, extra_context)
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
@@ -228,6 +239,7 @@ class AlertVerbs(ReadOnlyAdmin):
         ids = [alert.pk for alert in will] + [alert.pk for alert, _ in refused]
         more = {
             "page": page_of(request),
+            "preserved_filters": self.get_preserved_filters(request),
             "chosen": " ".join(map(str, ids)),
             "first": ids[0] if ids else "",
             "n": len(will),

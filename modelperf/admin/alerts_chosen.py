@@ -36,7 +36,7 @@ def _read(texts: Iterable[str]) -> list[uuid.UUID]:
 def in_order(queryset: Alerts) -> list[Alert]:
     """Return them worst first, without the documents that nobody asks for here."""
     heavy = ("alert_details", "auto_action_result", "metadata")
-    found = queryset.select_related("machine", "assignee").defer(*heavy)
+    found = queryset.select_related("machine", "assignee", "team").defer(*heavy)
     return list(found.worst_first())  # type: ignore[attr-defined]  # the model's own queryset
 
 

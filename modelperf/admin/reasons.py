@@ -57,6 +57,7 @@ def ask(
 
     `more` is what a template of its own shows besides.
     """
+    _focus(form)
     context = {
         **model_admin.admin_site.each_context(request),
         "title": title,
@@ -73,3 +74,9 @@ def ask(
         **(more or {}),
     }
     return TemplateResponse(request, template, context)
+
+
+def _focus(form: forms.Form) -> None:
+    """Let the page begin at the field that is wrong, else at the first."""
+    for name in [*(name for name in form.fields if name in form.errors), *form.fields][:1]:
+        form.fields[name].widget.attrs["autofocus"] = True

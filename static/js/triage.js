@@ -141,6 +141,34 @@ function showHint() {
   hint.append(turn);
 }
 
+// Open menus: Escape leaves one for its name, a click elsewhere closes them.
+function closeMenus(but = null) {
+  const open = [...document.querySelectorAll("details.menu[open]")].filter((one) => one !== but);
+  for (const menu of open) menu.open = false;
+  return open;
+}
+
+function onEscape(event) {
+  if (event.key !== "Escape") return;
+  const [closed] = closeMenus();
+  if (!closed) return;
+  event.preventDefault(); // what is selected stays so
+  closed.querySelector("summary").focus();
+}
+
+// On a narrow screen the filters are folded until they are asked for.
+const filters = document.querySelector("details.filters");
+const isNarrow = matchMedia("(max-width: 767px)");
+const fold = () => {
+  filters.open = !isNarrow.matches;
+};
+
+if (filters) {
+  fold();
+  isNarrow.addEventListener("change", fold);
+  document.addEventListener("keydown", onEscape);
+  document.addEventListener("click", (event) => closeMenus(event.target.closest("details.menu")));
+}
 if (form && rows.length) {
   showHelp();
   showHint();

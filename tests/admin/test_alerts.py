@@ -14,8 +14,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from modelperf.models import Alert
+from modelperf.models import Alert, Silence
 from modelperf.services import alerts_bulk
+from modelperf.templatetags.presentation import moment
 from tests import factories
 from tests.pages import worlds
 
@@ -48,7 +49,7 @@ def cells(html: str, column: str) -> list[str]:
 
 def tabs(html: str) -> dict[str, str]:
     found = re.findall(r"<nav class=\"tabs\".*?</nav>", html, re.DOTALL)[0]
-    links = re.findall(r'<a href="([^"]*)"[^>]*>([^<]*)(?:<span class="n">(\d+))?', found)
+    links = re.findall(r'<a href="([^"]*)"[^>]*>([^<]*)(?:<span class="n">([\d,+]+))?', found)
     return {label.strip(): n for _, label, n in links}
 
 
@@ -56,6 +57,20 @@ def member(alert: Alert, name: str, **fields: Any) -> None:
     model = factories.ModelVersionFactory.create(machine__name=name)
     joined = {"condition_key": name, "joined_at": alert.alert_timestamp}
     alert.members.create(machine=model.machine, model=model, **joined | fields)
+
+
+def silenced(**matchers: list[str]) -> datetime:
+    """Set a silence that is in force, and return its end."""
+    now = timezone.now()
+    silence = Silence.objects.create(
+        matchers=matchers,
+        reason="a rebuild",
+        owner="ada",
+        starts_at=now - timedelta(hours=1),
+        ends_at=now + timedelta(hours=5),
+        created_by="user:ada",
+    )
+    return silence.ends_at
 
 
 def test_list_shows_unresolved_alerts_worst_first(desk: Client) -> None:
@@ -169,8 +184,10 @@ def test_tabs_count_what_they_lead_to_and_keep_the_other_filters(desk: Client) -
     mine = tabs(shown(desk, holder="mine"))
 
     counts = {"Unresolved": "3", "Open": "1", "Acknowledged": "1", "Snoozed": "1"}
-    assert every == counts | {"Resolved": "", "All": "", "Mine": "1", "Nobody yet": "2"}
-    assert tabs(critical)["Unresolved"] == "2"
+    assert every == counts | {"Resolved": "1", "All": "", "Mine": "1", "Nobody yet": "2"}
+    assert (tabs(critical)["Unresolved"], tabs(critical)["Resolved"]) == ("2", "1")
+    assert tabs(shown(desk, severity__exact="warning"))["Resolved"] == "0"
+    assert mine["Resolved"] == "0"
     assert 'href="?life=acknowledged&amp;severity__exact=critical"' in critical
     assert (mine["Unresolved"], mine["Acknowledged"], mine["Nobody yet"]) == ("1", "0", "2")
     assert tabs(shown(desk, life="resolved"))["Mine"] == ""
@@ -201,6 +218,7 @@ def test_list_shows_levels_limit_age_and_occurrences(desk: Client) -> None:
         alert_details={
             "rule": "change_point",
             "metric": "rmse",
+            "peak_statistic": 12.13,
             "changed_at": "2017-01-04T00:00:00Z",
             "changed_after": "2017-01-01T00:00:00Z",
             "changed_before": "2017-01-07T00:00:00Z",
@@ -210,7 +228,7 @@ def test_list_shows_levels_limit_age_and_occurrences(desk: Client) -> None:
 
     html = shown(desk)
 
-    assert cells(html, "levels") == ["2.10 → 18.6 kWh limit Z 3.90"]
+    assert cells(html, "levels") == ["2.10 → 18.6 kWh Z 12.1, limit Z 3.90"]
     assert cells(html, "since") == ["4 Jan 2017 ±3 d"]
     assert cells(html, "seen") == ["23"]
     assert cells(html, "age")[0].startswith("just now")
@@ -239,11 +257,11 @@ def test_uncertainty_comes_from_the_verdict_on_the_same_change(
     [
         (
             {"alert_type": "evaluation_missing", "threshold_value": 3600.0},
-            {"levels": "limit one each 60 min", "seen": "–"},
+            {"levels": "limit one each 60 min", "seen": "51"},
         ),
         (
             {"alert_type": "data_drift", "threshold_value": 0.1, "current_metric_value": 0.31},
-            {"levels": "KS 0.310 limit KS 0.100", "seen": "–"},
+            {"levels": "KS 0.310 limit KS 0.100", "seen": "51"},
         ),
         (
             {"threshold_value": 30.0, "current_metric_value": 41.0}
@@ -251,8 +269,13 @@ def test_uncertainty_comes_from_the_verdict_on_the_same_change(
             {"levels": "41 % limit 30 %", "seen": "51"},
         ),
         (
-            {"fleet": True, "alert_details": {"rule": "change_point"}},
-            {"levels": "–", "seen": "–", "where": "Fleet baseline"},
+            {"fleet": True, "alert_details": {"rule": "storm"}},
+            {"levels": "–", "seen": "51", "where": "Fleet baseline"},
+        ),
+        (
+            {"fleet": True, "threshold_value": 10.0, "current_metric_value": 13.6}
+            | {"alert_details": {"rule": "common_cause", "metric": "mape"}},
+            {"levels": "Z 13.6 limit Z 10"},
         ),
     ],
 )
@@ -360,6 +383,8 @@ def test_list_shows_stored_markup_as_text(desk: Client) -> None:
 def test_list_needs_the_same_queries_for_one_alert_and_for_many(desk: Client) -> None:
     details = {"metric": "r_squared"}
     factories.AlertFactory.create(alert_details=details)
+    member(factories.AlertFactory.create(fleet=True), "b")
+    silenced(alert_type=["drift_detected"])
     with CaptureQueriesContext(connection) as few:
         shown(desk)
     factories.AlertFactory.create_batch(9, alert_details=details)
@@ -368,8 +393,9 @@ def test_list_needs_the_same_queries_for_one_alert_and_for_many(desk: Client) ->
     with CaptureQueriesContext(connection) as many:
         shown(desk)
 
-    # Session, user; people, model types and teams of the filters; count, rows; drawings; tabs.
-    assert len(few) == len(many) == 9
+    # Session, user; people, model types and teams of the filters; count, rows; drawings; two for
+    # the tabs; whether there are silences, which, and of fleet alerts their machines.
+    assert len(few) == len(many) == 14
 
 
 def test_long_lists_are_not_counted_to_their_end(
@@ -382,8 +408,10 @@ def test_long_lists_are_not_counted_to_their_end(
         html = shown(desk, life="resolved")
 
     assert "More than 2 match: the first 2 are listed." in html
-    assert sum("COUNT(*)" in query["sql"] and "LIMIT 3" in query["sql"] for query in seen) == 1
+    assert "more than 2 results" in html
+    assert sum("COUNT(*)" in query["sql"] and "LIMIT 3" in query["sql"] for query in seen) == 2
     assert alerts_bulk.MOST_AT_ONCE >= 5_000
+    assert tabs(html)["Resolved"] == tabs(shown(desk))["Resolved"] == "2+"
 
 
 def test_list_reads_its_pages_through_the_index_of_its_order(desk: Client) -> None:
@@ -410,3 +438,70 @@ def test_alerts_are_neither_added_nor_deleted_by_hand(desk: Client) -> None:
     chosen = {"action": "delete_selected", "_selected_action": alert.pk, "post": "yes"}
     desk.post(LIST, chosen)
     assert Alert.objects.filter(pk=alert.pk).exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["machine", "model_type", "severity__exact", "alert_message", "holder", "q"]
+)
+def test_a_text_that_no_alert_can_hold_finds_none(desk: Client, name: str) -> None:
+    factories.AlertFactory.create()
+
+    html = shown(desk, **{name: "a\0"})
+
+    assert cells(html, "condition") == []
+    assert tabs(html)["Unresolved"] == "0"
+
+
+def test_list_says_by_what_it_is_sorted(desk: Client) -> None:
+    factories.AlertFactory.create()
+
+    def marked(**query: str) -> list[tuple[str, str]]:
+        html = shown(desk, **query)
+        assert html.count("aria-sort") == len(re.findall(r"column-\w+ sorted", html))
+        return re.findall(r"column-(\w+) sorted (\w+)ending", html)
+
+    assert marked() == [("badge", "asc")]
+    assert marked(o="-6") == [("age", "desc")]
+    assert marked(life="all") == []
+
+
+def test_rows_link_to_pages_that_know_the_filters(desk: Client) -> None:
+    alert = factories.AlertFactory.create()
+
+    html = shown(desk, life="open", severity__exact="warning")
+
+    back = "_changelist_filters=life%3Dopen%26severity__exact%3Dwarning"
+    assert f'href="{LIST}{alert.pk}/change/?{back}"' in html
+    assert "<summary>Filters: <b>1 chosen</b></summary>" in html
+
+
+def test_list_says_what_is_silenced_and_until_when(desk: Client) -> None:
+    pump = factories.MachineFactory.create(name="pump")
+    model = factories.ModelVersionFactory.create(machine=pump)
+    factories.AlertFactory.create(model=model, alert_message="1")
+    factories.AlertFactory.create(alert_message="2")
+    for name, machines in (("3", ["pump 3"]), ("4", ["pump 4", "fan"])):
+        fleet = factories.AlertFactory.create(fleet=True, alert_message=name)
+        for one in machines:
+            member(fleet, one)
+    factories.AlertFactory.create(model=model, resolved=True, alert_message="5")
+    ends = silenced(machine=["pump*"])
+
+    html = shown(desk, life="all")
+
+    told = dict(zip(cells(html, "condition"), cells(html, "life"), strict=True))
+    until = f"Open silenced until {moment(ends)}"
+    over = "Resolved by tests, fixed"
+    assert told == {"1": until, "2": "Open", "3": until, "4": "Open", "5": over}
+
+
+def test_a_fleet_too_large_for_the_list_is_not_looked_through(
+    desk: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelperf.admin.alerts_list.MOST_MEMBERS", 1)
+    fleet = factories.AlertFactory.create(fleet=True)
+    for name in ("a", "b"):
+        member(fleet, name)
+    silenced(machine=["*"])
+
+    assert cells(shown(desk), "life") == ["Open"]

@@ -173,7 +173,7 @@ def test_resolving_500_takes_few_statements_and_leaves_an_event_each(desk: Clien
     assert (resolved.count(), actors) == (500, {("user:ada", "the cooling")})
     assert LogEntry.objects.count() == 500
     # The page that is shown afterwards included.
-    assert (len(asking) <= 20, len(doing) <= 30) == (True, True)
+    assert (len(asking) <= 20, len(doing) <= 32) == (True, True)
     unresolved = set(Alert.objects.filter(is_resolved=False).values_list("pk", flat=True))
     assert unresolved == {other.pk, late.pk}, "only what was shown is resolved"
 
@@ -184,8 +184,12 @@ def test_more_than_can_be_done_at_once_is_refused(
     monkeypatch.setattr("modelperf.admin.alerts_actions.MOST_AT_ONCE", 2)
     alerts = factories.AlertFactory.create_batch(3)
 
+    monkeypatch.setattr("modelperf.admin.alerts_list.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("modelperf.admin.alerts.AlertAdmin.list_per_page", 1)
     html = act(desk, "acknowledge", alerts[0], select_across="1")
 
+    assert "More than 2 match: narrow them by a filter</span>" in html
+    assert "Select all" not in html.split("<thead>")[0]
     assert told(html) == ["More than 2 alerts match. Narrow them by a filter."]
     assert Alert.objects.filter(state="open").count() == 3
 
@@ -268,6 +272,35 @@ def test_assign_gives_to_a_person_and_a_team_each_by_itself(desk: Client) -> Non
     assert (alerts[0].assignee, alerts[0].team) == (None, team)
 
 
+def test_assign_says_who_has_each_alert_now(desk: Client) -> None:
+    bo, team = factories.UserFactory.create(username="bo"), Group.objects.create(name="pumps")
+    factories.AlertFactory.create(assignee=bo, team=team, alert_message="It is his.")
+    factories.AlertFactory.create(alert_message="It is free.")
+
+    html = act(desk, "assign", *Alert.objects.all())
+
+    assert 'It is his. <span class="sub">bo, team pumps</span>' in html
+    assert 'It is free. <span class="sub">nobody yet</span>' in html
+
+
+def test_pages_between_begin_at_the_first_field_or_the_one_that_is_wrong(desk: Client) -> None:
+    alert = factories.AlertFactory.create()
+
+    asked = act(desk, "snooze", alert)
+    again = answer(desk, asked, until="custom")
+
+    focused = [re.findall(r'name="done-(\w+)"[^>]*autofocus', html) for html in (asked, again)]
+    assert focused == [["until"], ["at"]]
+
+
+def test_pages_between_lead_back_to_the_list_as_it_was(desk: Client) -> None:
+    alert = factories.AlertFactory.create()
+
+    html = act(desk, "resolve", alert, query="?severity__exact=warning")
+
+    assert html.count(f'href="{LIST}?severity__exact=warning"') == 2
+
+
 def test_assign_to_neither_asks_again(desk: Client) -> None:
     html = answer(desk, act(desk, "assign", factories.AlertFactory.create()), note="whom?")
 
@@ -335,7 +368,8 @@ def test_reopen_opens_again_and_is_refused_beside_an_open_one(desk: Client) -> N
 @pytest.mark.parametrize(
     ("sent", "says"),
     [
-        ({"action": "acknowledge", "index": "0"}, "Items must be selected"),
+        ({"action": "acknowledge"}, "Select alerts first."),
+        ({"action": "acknowledge", "index": "0"}, "Select alerts first."),
         ({"action": "explode", "_selected_action": "x"}, "No action selected."),
         ({"action": "", "index": "0", "_selected_action": "x"}, "No action selected."),
     ],
@@ -343,9 +377,12 @@ def test_reopen_opens_again_and_is_refused_beside_an_open_one(desk: Client) -> N
 def test_what_was_not_chosen_is_told(desk: Client, sent: dict[str, str], says: str) -> None:
     factories.AlertFactory.create()
 
-    html = desk.post(LIST, sent, follow=True).content.decode()
+    response = desk.post(LIST + "?life=open", sent, follow=True)
+    html = response.content.decode()
 
+    assert response.redirect_chain == [(LIST + "?life=open", 302)]
     assert says in html
+    assert 'class="tabs"' in html
     assert Alert.objects.get().state == "open"
 
 
