@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
-from urllib.parse import urlencode
+from typing import Any, ClassVar, Final, NamedTuple
 
 from django.contrib import messages
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.forms import Script
@@ -18,11 +18,13 @@ from django.urls import reverse
 
 from modelperf.admin import alerts_page_around as around
 from modelperf.admin.alerts_page_chart import drawing
-from modelperf.admin.alerts_page_facts import condition, facts, standing
+from modelperf.admin.alerts_page_facts import facts, standing
+from modelperf.admin.alerts_page_silence import new_silence, silence_over
 from modelperf.admin.alerts_page_verdict import evidence, sentences
+from modelperf.admin.alerts_words import condition
 from modelperf.admin.base import ReadOnlyAdmin, actor
-from modelperf.models import Alert
-from modelperf.services import alerts, alerts_history, notifications_told
+from modelperf.models import ABTest, Alert
+from modelperf.services import alerts, alerts_history, notifications_told, training_failures
 from modelperf.services.errors import DomainError
 from modelperf.services.policies import PolicyValues, policy_of
 from modelperf.templatetags.presentation import actor as named_actor
@@ -37,7 +39,7 @@ _OFFERED: Final = {
     Alert.State.SNOOZED: _TAKE,
     Alert.State.RESOLVED: ("reopen",),
 }
-_NEXT: Final = {  # the sensible step, which stands out
+_NEXT: Final = {  # the sensible step, which stands out where no page is to be seen first
     Alert.State.OPEN: "acknowledge",
     Alert.State.ACKNOWLEDGED: "resolve",
     Alert.State.SNOOZED: "acknowledge",
@@ -45,6 +47,7 @@ _NEXT: Final = {  # the sensible step, which stands out
 }
 MOST_TOLD: Final = 100
 _OF_SERIES: Final = frozenset({"retrain"})
+_SEEN_FIRST: Final = frozenset({Alert.Type.DATA_DRIFT, Alert.Type.EVALUATION_MISSING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,14 @@ class VerbButton:
     action: str
     label: str
     is_next: bool
+
+
+class Way(NamedTuple):
+    """A link beside the verbs."""
+
+    address: str
+    label: str
+    is_next: bool = False
 
 
 class AlertPage(ReadOnlyAdmin):
@@ -89,21 +100,25 @@ class AlertPage(ReadOnlyAdmin):
         found = evidence(alert)
         metric = alert.alert_details.get("metric") or (found.metric if found else "")
         told, versions = condition(alert), around.versions(alert)
+        tests, members = around.tests(alert), around.members(alert)
+        ways = list(_ways(request, alert, tests, members))
         more = {
-            "title": told.sentence,
+            "title": f"{told.place}: {told.sentence}",
             "subtitle": None,
             "told": told,
-            "verbs": self._verbs(request, alert),
+            "verbs": self._verbs(request, alert, has_way=any(way.is_next for way in ways)),
+            "ways": ways,
+            "silence": silence_over(request, alert),
             "may_comment": self.has_change_permission(request),
-            "series_page": _series_page(alert),
             "standing": standing(alert),
             "facts": facts(alert, metric),
             "sentences": sentences(alert, found, _policy(alert)),
             "chart": drawing(alert, metric, found, _served(versions)),
-            "members": around.members(alert),
+            "members": members,
             "versions": versions,
             "runs": around.runs(alert),
-            "tests": around.tests(alert),
+            "tests": tests,
+            "may_know": training_failures.may_know(request.user),
             "related": around.related(alert),
             "story": alerts_history.story(alert)[::-1],
             "told_whom": notifications_told.why(alert)[: -MOST_TOLD - 1 : -1],
@@ -122,7 +137,7 @@ class AlertPage(ReadOnlyAdmin):
         alert = self.get_queryset(request).filter(pk=page).first() if page else None
         if alert is None:
             return super().response_action(request, queryset, *args, **kwargs)
-        back = redirect("admin:modelperf_alert_change", alert.pk)
+        back = redirect(self._address(request, alert))
         if "comment" in request.POST:
             self._comment(request, alert)
             return back
@@ -144,7 +159,16 @@ class AlertPage(ReadOnlyAdmin):
         else:
             self.log_change(request, alert, "Commented.")
 
-    def _verbs(self, request: HttpRequest, alert: Alert) -> list[VerbButton]:
+    def _address(self, request: HttpRequest, alert: Alert) -> str:
+        """Return the alert's page, from which one comes back to the list as it was filtered."""
+        kept: dict[str, Any] = {
+            "preserved_filters": self.get_preserved_filters(request),
+            "opts": self.opts,
+        }
+        page = reverse("admin:modelperf_alert_change", args=[alert.pk])
+        return str(add_preserved_filters(kept, page))
+
+    def _verbs(self, request: HttpRequest, alert: Alert, *, has_way: bool) -> list[VerbButton]:
         """Return what the user can do about an alert in its state."""
         actions = self.get_actions(request)
         offered = [
@@ -152,7 +176,7 @@ class AlertPage(ReadOnlyAdmin):
             for name in _OFFERED[Alert.State(alert.state)]
             if alert.machine_id or name not in _OF_SERIES
         ]
-        step = _NEXT[Alert.State(alert.state)]
+        step = None if has_way else _NEXT[Alert.State(alert.state)]
         return [
             VerbButton(name, str(action[2]), name == step) for name, action in offered if action
         ]
@@ -186,8 +210,25 @@ def _policy(alert: Alert) -> PolicyValues:
     return policy_of(machine_id=alert.machine_id, model_type=alert.model_type)
 
 
-def _series_page(alert: Alert) -> str:
-    if alert.machine_id is None:
-        return ""
-    series = {"machine": alert.machine_id, "type": alert.model_type}
-    return f"{reverse('model-performance')}?{urlencode(series)}"
+def _ways(
+    request: HttpRequest,
+    alert: Alert,
+    tests: Sequence[ABTest],
+    members: around.Members | None,
+) -> Iterator[Way]:
+    """Return where an alert's cause is seen; it stands out where that comes before all verbs."""
+    is_open = not alert.is_resolved
+    if alert.alert_type == Alert.Type.AB_TEST_COMPLETED and tests and _may_see(request, "abtest"):
+        address = reverse("admin:modelperf_abtest_change", args=[tests[0].pk])
+        yield Way(address, "Test to decide" if is_open else "Test", is_open)
+    if members is not None:
+        yield Way("#h-members", f"Machines ({len(members.rows)})", is_open)
+    if alert.machine_id is not None:
+        series = around.series_page(alert.machine_id, alert.model_type)
+        yield Way(series, "Series page", is_open and alert.alert_type in _SEEN_FIRST)
+    if is_open and request.user.has_perm("modelperf.add_silence"):
+        yield Way(new_silence(alert), "Silence…")
+
+
+def _may_see(request: HttpRequest, model: str) -> bool:
+    return request.user.has_perm(f"modelperf.view_{model}")

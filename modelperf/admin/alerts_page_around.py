@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlencode
 
 from django.db.models import Q, QuerySet
+from django.urls import reverse
 
+from modelperf.admin.alerts_page_facts import IN_FLEET_ALERT
+from modelperf.admin.alerts_words import level
+from modelperf.drawing.metric_names import named
 from modelperf.models import (
     ABTest,
     Alert,
@@ -18,10 +23,12 @@ from modelperf.models import (
     ModelVersion,
     TrainingRun,
 )
+from modelperf.services.alerts_conditions import common_key
 
 MOST_VERSIONS: Final = 12
 MOST_TRIED: Final = 10
 MOST_RELATED: Final = 8
+MOST_TAKEN_OVER: Final = 50
 ABOUT_THEN: Final = timedelta(days=1)
 UNSHOWN = ("artefact", "feature_names", "hyperparameters", "metadata")
 
@@ -41,11 +48,39 @@ class VersionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A machine of a fleet alert; its unit is told where others have another one."""
+
+    series_page: str
+
+    member: AlertMember
+    before: str
+    now: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The machines of a fleet alert, and what the levels are of, where there are any."""
+
+    metric: str
+    rows: Sequence[MemberRow]
+    n_present: int
+    has_levels: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Related:
     """Another alert, and why it is shown here."""
 
     alert: Alert
     why: str
+
+
+def series_page(machine_id: uuid.UUID, model_type: str) -> str:
+    """Return where a series is shown with all its evaluations."""
+    series = {"machine": machine_id, "type": model_type}
+    return f"{reverse('model-performance')}?{urlencode(series)}"
 
 
 def versions(alert: Alert) -> list[VersionRow]:
@@ -79,9 +114,27 @@ def tests(alert: Alert) -> list[ABTest]:
     return list(found.order_by("-created_at", "-id")[:MOST_TRIED])
 
 
-def members(alert: Alert) -> list[AlertMember]:
-    """Return the machines of a fleet alert, those that have left last."""
-    return list(alert.members.in_order().select_related("machine", "model"))
+def members(alert: Alert) -> Members | None:
+    """Return the machines of a fleet alert, those that have left last; None of other alerts."""
+    found = list(alert.members.in_order().select_related("machine", "model"))
+    if not found:
+        return None
+    metric = str(alert.alert_details.get("metric") or "")
+    names = [named(metric, one.machine.metadata) for one in found]
+    is_one = len({name.unit for name in names}) == 1
+    heading = names[0].heading if is_one else names[0].label
+    rows = [
+        MemberRow(
+            member=one,
+            series_page=series_page(one.machine_id, alert.model_type),
+            before=level(one.details.get("baseline")),
+            now=level(one.details.get("current")),
+            unit="" if is_one else name.unit,
+        )
+        for one, name in zip(found, names, strict=True)
+    ]
+    n_present = sum(one.left_at is None for one in found)
+    return Members(heading, rows, n_present, any(one.details for one in found))
 
 
 def related(alert: Alert) -> list[Related]:
@@ -110,10 +163,45 @@ def _near(alert: Alert) -> Iterator[tuple[str, Iterable[Alert]]]:
             model_type=alert.model_type,
             pk__in=of_fleet.values("alert_id"),
         )
+        if alert.resolution_action == IN_FLEET_ALERT:
+            yield "Took this one over", _newest(_took_over(others, alert, alert.machine_id))
         yield "Fleet alert with this machine", _newest(fleet)
         yield "Same machine", _newest(unresolved.filter(machine_id=alert.machine_id))
+    else:
+        yield "Taken over by this one", _taken_over(others, alert)
     yield "Same condition", _newest(others.filter(condition_key=alert.condition_key))
     yield "Same type, about then", _newest(_of_then(unresolved, alert.alert_timestamp, alert))
+
+
+def _took_over(alerts: QuerySet[Alert], alert: Alert, machine_id: uuid.UUID) -> QuerySet[Alert]:
+    """Keep the fleet alert that an alert of one machine became a part of."""
+    is_there = Q(resolved_at__isnull=True) | Q(resolved_at__gte=alert.resolved_at)
+    joined = AlertMember.objects.filter(
+        machine_id=machine_id,
+        condition_key=common_key(alert.condition_key),
+        joined_at__lte=alert.resolved_at,
+    )
+    return alerts.filter(is_there, machine__isnull=True, pk__in=joined.values("alert_id"))
+
+
+def _taken_over(alerts: QuerySet[Alert], alert: Alert) -> QuerySet[Alert]:
+    """Keep what became a part of a fleet alert: there is one of its condition at a time."""
+    joined = list(alert.members.order_by("joined_at").values_list("condition_key", "joined_at"))
+    found = alerts.filter(
+        condition_key__in=[one for key, _ in joined for one in _own_keys(key)],
+        resolution_action=IN_FLEET_ALERT,
+    )
+    if joined:
+        found = found.filter(resolved_at__gte=joined[0][1])
+    if alert.resolved_at is not None:
+        found = found.filter(resolved_at__lte=alert.resolved_at)
+    return found.order_by("-resolved_at", "-id")[:MOST_TAKEN_OVER]
+
+
+def _own_keys(key: str) -> tuple[str, str]:
+    """Return the conditions of a series that one key of a member stands for."""
+    degradation, drift = Alert.Type.PERFORMANCE_DEGRADATION.value, Alert.Type.DRIFT_DETECTED.value
+    return key, key.replace(f":{drift}:", f":{degradation}:", 1)
 
 
 def _named(alert: Alert, name: str) -> uuid.UUID | None:

@@ -11,23 +11,26 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from math import ceil
 from typing import Final
 
 from django.db.models import Q
 
 from modelperf.admin.alerts_page_verdict import Evidence, when
+from modelperf.admin.alerts_words import level as levelled
 from modelperf.drawing.metric_names import MetricName, named
+from modelperf.drawing.sparklines import smoothed
 from modelperf.models import Alert, ModelPerformanceMetric
 from modelperf.models.metrics_buckets import metric_value
-from modelperf.templatetags.presentation import day, number, window
+from modelperf.templatetags.presentation import day, window
 
 HEIGHT, TOP, BOTTOM = 96, 16, 78
 LABEL = 11  # pixels that a line of text takes
+LETTER, ENDS = 6.8, 84  # pixels that a character takes at most, and all labels at least
 MOST_POINTS: Final = 1000
 USUAL: Final = 200  # evaluations that are drawn of what has not changed
 BEFORE: Final = 60  # evaluations at least that are drawn before a change
 MOST_ROWS: Final = 100
-SMOOTH: Final = 7
 ROOM: Final = 1.0  # heights of the drawing within which a limit still belongs into it
 
 
@@ -86,6 +89,12 @@ class Drawing:
     top: int = TOP
     bottom: int = BOTTOM
     plot_height: int = BOTTOM - TOP
+
+    @property
+    def ends_width(self) -> int:
+        """How many pixels the labels at the end need."""
+        longest = max((len(label.text) for label in self.ends), default=0)
+        return max(ENDS, ceil(longest * LETTER) + 6)
 
 
 def drawing(
@@ -180,11 +189,11 @@ def _draw(alert: Alert, metric: str, points: Sequence[Point], found: Evidence | 
         metric=name,
         summary=_summary(points, name, (before, now, limit), is_resolved=alert.is_resolved),
         dots=_dots(points, places),
-        paths=_paths(points, places, alert.model_version),
+        paths=_paths(points, places, alert.model_version, changed),
         segments=[segment for segment in segments if segment is not None],
         ends=_apart(
             [
-                Label(places.y(value), f"{word} {number(value)}", css)
+                Label(places.y(value), f"{word} {levelled(value)}", css)
                 for value, word, css in (
                     (before, "before", "before"),
                     (now, "now", "now"),
@@ -217,26 +226,17 @@ def _dots(points: Sequence[Point], places: _Places) -> str:
     return "".join(f"M{places.x(p.end) * 10:.0f} {places.y(p.value)}h0" for p in points)
 
 
-def _paths(points: Sequence[Point], places: _Places, version: int | None) -> list[tuple[str, str]]:
-    """Return a line a version, smoothed where there is enough; the alert's version is first."""
+def _paths(
+    points: Sequence[Point], places: _Places, version: int | None, changed: datetime | None
+) -> list[tuple[str, str]]:
+    """Return a line a version, smoothed on each side of the change where there is enough."""
     by_version = sorted(points, key=lambda point: (point.version, point.end))
     paths = []
     for one, group in groupby(by_version, key=lambda point: point.version):
-        own = list(group)
-        levels = _means(own) if len(own) >= 3 * SMOOTH else [p.value for p in own]
-        steps = (
-            f"{places.x(p.end) * 10:.0f} {places.y(value)}"
-            for p, value in zip(own, levels, strict=True)
-        )
+        means = smoothed([(point.end, point.value) for point in group], changed)
+        steps = (f"{places.x(end) * 10:.0f} {places.y(value)}" for end, value in means)
         paths.append(("own" if version in (None, one) else "other", "M" + "L".join(steps)))
     return paths
-
-
-def _means(points: Sequence[Point]) -> list[float]:
-    half = SMOOTH // 2
-    values = [point.value for point in points]
-    parts = (values[max(0, i - half) : i + half + 1] for i in range(len(values)))
-    return [sum(part) / len(part) for part in parts]
 
 
 def _versions(points: Sequence[Point], places: _Places) -> list[Label]:
@@ -279,7 +279,7 @@ def _summary(
     """Return the drawing in words."""
     values = [point.value for point in points]
     named_levels = [
-        f"{word} {number(value)}"
+        f"{word} {levelled(value)}"
         for word, value in zip(("before", "since", "limit"), levels, strict=True)
         if value is not None
     ]
@@ -287,6 +287,6 @@ def _summary(
     n = f"{len(values)} evaluation{'' if len(values) == 1 else 's'}"
     until = " until the alert was resolved" if is_resolved else ""
     return (
-        f"{name.heading} of the newest {n}{until}: between {number(min(values))} and"
-        f" {number(max(values))}{told}."
+        f"{name.heading} of the newest {n}{until}: between {levelled(min(values))} and"
+        f" {levelled(max(values))}{told}."
     )

@@ -1,26 +1,18 @@
-"""An alert in short: its condition, how it stands, and its figures with their units."""
+"""An alert in short: how it stands, and its figures with their units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from django.utils.text import capfirst
-
+from modelperf.admin.alerts_words import level
 from modelperf.drawing.metric_names import named
 from modelperf.models import Alert
 from modelperf.templatetags.presentation import actor, ago, moment, number, span, whole, words
 
 _GLYPHS = {"open": "open", "acknowledged": "ack", "snoozed": "snooze", "resolved": "ok"}
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An alert's condition as a sentence, and the place it is about."""
-
-    place: str
-    sentence: str
+IN_FLEET_ALERT: Final = "in_fleet_alert"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +33,6 @@ class Fact(NamedTuple):
     title: str = ""
 
 
-def condition(alert: Alert) -> Told:
-    """Return the condition without the place, which messages begin with."""
-    start = alert.machine.name if alert.machine else alert.model_type
-    version = f" v{alert.model_version}" if alert.model_version else ""
-    place = f"{alert.machine.name} · " if alert.machine else "Fleet · "
-    place += f"{alert.model_type}{version}"
-    if alert.alert_message.startswith(start):
-        rest = alert.alert_message[len(start) :].partition(": ")[2]
-        if rest:
-            return Told(place, capfirst(rest))
-    return Told(place, alert.alert_message)
-
-
 def standing(alert: Alert) -> Standing:
     """Return state, holder, and what there is to say of both."""
     return Standing(_GLYPHS[alert.state], words(alert.state), _holder(alert), _rest(alert))
@@ -69,6 +48,8 @@ def _holder(alert: Alert) -> str:
 
 
 def _rest(alert: Alert) -> str:
+    if alert.resolution_action == IN_FLEET_ALERT:
+        return f"A fleet alert took it over {ago(alert.resolved_at)}."
     if alert.is_resolved:
         done = words(alert.resolution_action)
         return f"{done}, by {actor(alert.resolved_by or '')} {ago(alert.resolved_at)}."
@@ -114,13 +95,15 @@ def _figures(alert: Alert, metric: str) -> Iterator[Fact]:
     is_limit = alert.alert_details.get("rule") == "limit"
     worst = alert.peak_metric_value
     levels = {"Now": now, "Before": before, "Worst": worst, "Limit": limit if is_limit else None}
-    yield from _told(levels, unit)
+    yield from _told(levels, unit, written=level)
 
 
-def _told(figures: dict[str, float | None], unit: str) -> Iterator[Fact]:
+def _told(
+    figures: dict[str, float | None], unit: str, *, written: Callable[[float], str] = number
+) -> Iterator[Fact]:
     for name, value in figures.items():
         if value is not None:
-            yield Fact(name, f"{number(value)} {unit}".rstrip(), repr(value))
+            yield Fact(name, f"{written(value)} {unit}".rstrip(), repr(value))
 
 
 def _times(alert: Alert) -> Iterator[Fact]:

@@ -9,14 +9,13 @@ from typing import Any
 
 from django.utils.dateparse import parse_datetime
 
+from modelperf.admin.alerts_words import NBSP, NEVER, level, small
 from modelperf.drawing.metric_names import MetricName, named
 from modelperf.models import Alert, DriftState, StoredVerdict
 from modelperf.services.alerts_conditions import OWN_PART
 from modelperf.services.policies import PolicyValues
 from modelperf.stats.results import MetricKind
 from modelperf.templatetags.presentation import day, moment, number, percent, span, whole
-
-NBSP = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def _change(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Itera
     over = f" over {whole(found.n_evaluations)} evaluations" if found else ""
     yield (
         f"The evidence Z reached {number(details.get('peak_statistic'))} against a limit of"
-        f" {number(alert.threshold_value)}{over}, {_since(alert)}."
+        f" {number(alert.threshold_value)}{over} ({_since(alert)})."
     )
     yield _budget(details, found, policy)
 
@@ -109,10 +108,11 @@ def _budget(details: Mapping[str, Any], found: Evidence | None, policy: PolicyVa
     p = details.get("confirmed_p")
     if p is None:
         return ""
+    at_most = "below 1e−16" if p < NEVER else f"of at most {number(p)}"
     cut = found.cut_off if found else None
     cut_off = "" if cut is None else f", at or below the check's cut-off of {number(cut)}"
     return (
-        f"Two evaluations in a row had a p of at most {number(p)}{cut_off}: of the alerts that one"
+        f"Two evaluations in a row had a p {at_most}{cut_off}: of the alerts that one"
         f" check opens, {percent(policy.q)} are false in the mean."
     )
 
@@ -132,7 +132,7 @@ def _collapse(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Ite
     )
     yield (
         f"That is {number(details.get('peak_statistic'))} robust standard deviations away from what"
-        f" came before, against a limit of {number(alert.threshold_value)}, {_since(alert)}."
+        f" came before, against a limit of {number(alert.threshold_value)} ({_since(alert)})."
     )
 
 
@@ -142,8 +142,8 @@ def _limit(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Iterat
     yield (
         f"{name.label}{_of_version(alert)} is"
         f" {_level(alert.current_metric_value, name)}, beyond its limit of"
-        f" {_level(alert.threshold_value, name)} since {_dated(details, found)},"
-        f" {_since(alert)}."
+        f" {_level(alert.threshold_value, name)} since {_dated(details, found)}"
+        f" ({_since(alert)})."
     )
     clears = (
         f" and clears at {number(policy.clear_value)}" if policy.clear_value is not None else ""
@@ -185,7 +185,7 @@ def _features(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Ite
 
 def _feature(one: Mapping[str, Any]) -> str:
     q = one.get("q_value")
-    sure = f", q{NBSP}{number(q)}" if q is not None else ""
+    sure = f", {small('q', q)}" if q is not None else ""
     return f"{one.get('name', '')} (KS{NBSP}{number(one.get('ks_distance'))}{sure})"
 
 
@@ -193,7 +193,7 @@ def _together(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Ite
     details = alert.alert_details
     yield (
         f"{whole(details.get('n_members'))} of {whole(details.get('n_machines'))} machines of the"
-        f" type share one fall since {_dated(details, None)}; they get no alerts of their own."
+        f" type share one change since {_dated(details, None)}; they get no alerts of their own."
     )
     if alert.current_metric_value is not None:
         yield (
@@ -225,6 +225,8 @@ def _not_helping(alert: Alert, found: Evidence | None, policy: PolicyValues) -> 
 
 def _over(alert: Alert, found: Evidence | None, policy: PolicyValues) -> Iterator[str]:
     yield "The test's time is over and nobody has decided it; until then nothing changes."
+    if test := alert.alert_details.get("test_id"):
+        yield f"Its page says how it stands. Decide it with POST /ab-test/{test}/decision."
 
 
 def _dated(details: Mapping[str, Any], found: Evidence | None) -> str:
@@ -261,7 +263,7 @@ def _name(alert: Alert) -> MetricName:
 
 def _level(value: float | None, name: MetricName) -> str:
     # A number and its unit stay on one line.
-    return f"{number(value)}{NBSP}{name.unit}" if name.unit else number(value)
+    return f"{level(value)}{NBSP}{name.unit}" if name.unit else level(value)
 
 
 _TELLERS = {

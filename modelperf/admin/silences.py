@@ -133,7 +133,7 @@ class SilenceAdmin(ServiceAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Offer who asks as the owner, and the matchers of where one comes from."""
-        given = dict(super().get_changeform_initial_data(request))
+        given: dict[str, Any] = {**super().get_changeform_initial_data(request)}
         given["matchers"] = matchers.asked_for(given.get("matchers"))
         return {"owner": request.user.get_username()} | given
 

@@ -78,7 +78,7 @@ class _Scale:
 
     @classmethod
     def of(cls, line: Sparkline) -> _Scale:
-        values = [value for _, value in smoothed(line.points)]
+        values = [value for _, value in smoothed(line.points, line.changed_at)]
         values += [line.points[-1][1], *([] if line.baseline is None else [line.baseline])]
         start, end = line.points[0][0].timestamp(), line.points[-1][0].timestamp()
         low, high = min(values), max(values)
@@ -96,10 +96,18 @@ class _Scale:
         return 0 <= when.timestamp() - self.start <= self.seconds
 
 
-def smoothed(points: Sequence[Point]) -> list[Point]:
-    """Return means of an evaluation and its neighbours; few evaluations stay as they are."""
+def smoothed(points: Sequence[Point], changed_at: datetime | None = None) -> list[Point]:
+    """Return means of an evaluation and its neighbours; few evaluations stay as they are.
+
+    What ended until a change and what ended later are not mixed: a sudden fall stays sudden.
+    """
     if len(points) < 3 * SMOOTH:
         return list(points)
+    before = [point for point in points if changed_at is None or point[0] <= changed_at]
+    return [*_means(before), *_means(points[len(before) :])]
+
+
+def _means(points: Sequence[Point]) -> list[Point]:
     half = SMOOTH // 2
     means = []
     for i, (when, _) in enumerate(points):
@@ -133,7 +141,8 @@ def _baseline(line: Sparkline, scale: _Scale) -> list[SafeString]:
 
 
 def _line(line: Sparkline, scale: _Scale) -> list[SafeString]:
-    path = "L".join(f"{scale.x(when)} {scale.y(value)}" for when, value in smoothed(line.points))
+    means = smoothed(line.points, line.changed_at)
+    path = "L".join(f"{scale.x(when)} {scale.y(value)}" for when, value in means)
     when, value = line.points[-1]
     dot = format_html('<circle cx="{}" cy="{}" r="2"/>', scale.x(when), scale.y(value))
     return [format_html('<path class="line" d="M{}"/>', path), dot]

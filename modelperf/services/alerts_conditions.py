@@ -253,12 +253,12 @@ def drifted_features(subject: Subject, features: Sequence[dict[str, Any]]) -> Wa
     alert_type = Alert.Type.DATA_DRIFT.value
     worst = max(features, key=lambda feature: feature["ks_distance"] or 0.0)
     others = f" and {len(features) - 1} more" if len(features) > 1 else ""
-    verb = "have" if others else "has"
+    what, verb = ("distributions", "have") if others else ("distribution", "has")
     return Wanted(
         condition_key=condition_key(subject, alert_type, ""),
         alert_type=alert_type,
         severity=Alert.Severity.WARNING.value,
-        message=f"{_place(subject)}: the distribution of {worst['name']}{others} {verb} moved"
+        message=f"{_place(subject)}: the {what} of {worst['name']}{others} {verb} moved"
         f" (KS distance {_number(worst['ks_distance'] or 0.0)}).",
         occurrences=1,
         current=worst["ks_distance"],

@@ -30,10 +30,10 @@ def desk(superuser: User) -> Client:
     """Return a browser in which `ada` may do everything."""
     superuser.username = "ada"
     superuser.save()
-    return _browser(superuser)
+    return browser_of(superuser)
 
 
-def _browser(user: User) -> Client:
+def browser_of(user: User) -> Client:
     client = Client()
     client.force_login(user)
     return client
@@ -84,6 +84,7 @@ def test_the_title_is_the_condition_and_the_rest_how_it_stands(desk: Client) -> 
         r"<h1>R² is worse since [-0-9]{10}, 0\.\d+ before and 0\.\d+ since\.</h1>", html
     )
     assert "pump 1 · baseline v1" in text
+    assert "<title>pump 1 · baseline v1: R² is worse" in html
     assert re.search(r'class="st badge (degraded|drift)">\s*<svg', html)
     assert re.search(r'href="#g-open"/></svg>\s*Open<', html)
     assert "bo and team night shift have it." in text
@@ -99,7 +100,7 @@ def test_the_verdict_is_explained_with_dates_numbers_and_the_budget(desk: Client
         rf"R² of version 1 was 0\.89\d* on average before \d+ \w+ {changed} \(95", text
     )
     assert re.search(r"and has been 0\.8[67]\d* since, [\d,.]+ % worse\.", text)
-    assert "against a limit of 3.90 over 60 evaluations, 20 evaluations since the change." in text
+    assert "against a limit of 3.90 over 60 evaluations (20 evaluations since the change)." in text
     assert "5 % are false in the mean" in text
 
 
@@ -136,6 +137,31 @@ def test_the_verdict_is_explained_with_dates_numbers_and_the_budget(desk: Client
                 },
             },
             "load (KS 0.310, q 0.0100).",
+        ),
+        (
+            {
+                "alert_type": "data_drift",
+                "alert_details": {
+                    "rule": "data_drift",
+                    "features": [{"name": "load", "ks_distance": 0.31, "q_value": 0.0}],
+                },
+            },
+            "load (KS 0.310, q &lt; 1e−16).",
+        ),
+        (
+            {
+                "alert_details": {"rule": "collapse", "metric": "r_squared"},
+                "current_metric_value": -39.96,
+                "peak_metric_value": -40.0,
+            },
+            "Now −40.0 Before 1.00 Worst −40.0 ",
+        ),
+        (
+            {
+                "fleet": True,
+                "alert_details": {"rule": "common_cause", "n_members": 9, "n_machines": 12},
+            },
+            "9 of 12 machines of the type share one change since",
         ),
         (
             {
@@ -211,7 +237,11 @@ def test_versions_trainings_and_tests_are_told(desk: Client) -> None:
     alert = fallen()
     assert alert.model is not None
     run = factories.TrainingRunFactory.create(
-        machine=alert.machine, alert=alert, failed=True, triggered_by="user:bo"
+        machine=alert.machine,
+        alert=alert,
+        failed=True,
+        triggered_by="user:bo",
+        error_message="The trainer <b>gave up</b>.\nIt had no rows.",
     )
     new = worlds.version(alert.machine, active=False)
     factories.ABTestFactory.create(
@@ -222,7 +252,9 @@ def test_versions_trainings_and_tests_are_told(desk: Client) -> None:
     html, text = html_of(desk, alert), text_of(desk, alert)
 
     assert reverse("admin:modelperf_trainingrun_change", args=[run.pk]) in html
-    assert re.search(r"Training Failed just now bo –", text)
+    assert "Training Failed just now bo The trainer &lt;b&gt;gave up&lt;/b&gt;. " in text
+    assert "It had no rows" not in text
+    assert "Training Failed just now bo – " in text_of(browser_of(person("di")), alert)
     assert "A/B test: v2 against v1 Running" in text
     assert re.search(r"v1 · active · of this alert [^v]*Activated just now cy", text)
 
@@ -241,6 +273,8 @@ def test_what_an_alert_is_about_is_told_with_it(desk: Client) -> None:
     html = html_of(desk, alert)
 
     assert "time is over and nobody has decided it" in html
+    assert f"POST /ab-test/{test.pk}/decision." in html
+    assert re.findall(r'class="verb next"[^>]*>([^<]*)<', html) == ["Test to decide"]
     assert reverse("admin:modelperf_trainingrun_change", args=[run.pk]) in html
     assert reverse("admin:modelperf_abtest_change", args=[test.pk]) in html
     assert re.findall(r'class="wide"><a [^>]*>([^<]*)</a></td><td>([^<]*)<', html)[0] == (
@@ -358,7 +392,7 @@ def test_the_verbs_of_its_state_are_offered_and_the_sensible_one_stands_out(
 def test_a_viewer_reads_everything_and_changes_nothing() -> None:
     viewer = person("bo")
     alert = factories.AlertFactory.create()
-    browser = _browser(viewer)
+    browser = browser_of(viewer)
 
     html = html_of(browser, alert)
     for said in ({"comment": "Mine."}, {"action": "acknowledge"}):
@@ -442,10 +476,12 @@ def test_a_person_who_is_gone_leaves_a_page_that_works(desk: Client) -> None:
 
 
 def test_machines_of_a_fleet_alert_are_listed_with_those_that_left(desk: Client) -> None:
-    alert = factories.AlertFactory.create(fleet=True)
+    alert = factories.AlertFactory.create(fleet=True, alert_details={"metric": "rmse"})
     details = {"peak_statistic": 7.25, "baseline": 1.25, "current": 1.75}
     for name, left_at in (("pump north", None), ("pump south", timezone.now())):
-        model = factories.ModelVersionFactory.create(machine__name=name)
+        model = factories.ModelVersionFactory.create(
+            machine__name=name, machine__metadata={"unit": "kWh"}
+        )
         alert.members.create(
             machine=model.machine,
             model=model,
@@ -457,8 +493,11 @@ def test_machines_of_a_fleet_alert_are_listed_with_those_that_left(desk: Client)
 
     html = html_of(desk, alert)
 
+    assert '<span class="unit">RMSE, kWh</span>: before → now' in html
+    assert "1 of 2 still belong to it." in html
+    assert '<a class="verb next" href="#h-members">Machines (2)</a>' in html
     north, south = re.findall(r"<tr><td><a[^>]*>(pump .*?)</tr>", html)
-    assert "7.25</td><td>1.25 → 1.75" in north
+    assert "7.25</td><td>1.25 → 1.75<" in north
     assert north.endswith("<td>–</td>")
     assert "– → –" in south
     assert south.count("just now") == 2

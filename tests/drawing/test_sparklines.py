@@ -90,6 +90,14 @@ def test_many_are_smoothed_and_few_are_not() -> None:
     assert smoothed(many)[15] == (many[15][0], pytest.approx(3.0))
 
 
+def test_what_came_before_a_change_and_what_came_since_are_smoothed_apart() -> None:
+    fall = points(*[1.0] * 20, *[0.0] * 3)
+
+    assert [value for _, value in smoothed(fall, START + 19 * DAY)] == [1.0] * 20 + [0.0] * 3
+    drawn = line_of(Sparkline(fall, "MAE", changed_at=START + 19 * DAY).svg())
+    assert {y for _, y in drawn} == {2.5, 21.5}
+
+
 def record(model: ModelVersion, *values: float, **fields: Any) -> None:
     for day, value in enumerate(values):
         factories.ModelPerformanceMetricFactory.create(
