@@ -44,11 +44,14 @@ def unsilence(*, now: datetime) -> int:
 
 
 def _silenced() -> QuerySet[Delivery]:
-    """Return the silenced deliveries of an alert after which nothing was told of it."""
+    """Return the silenced deliveries of an alert after which nothing was told of it.
+
+    That a machine joined is told to those only whom nothing was kept from.
+    """
     told = Delivery.objects.filter(notice=OuterRef("pk"), decision=_TOLD)
     ends = [Notice.Kind.UNSILENCED, Notice.Kind.RESOLVED]
     since = Notice.objects.filter(
-        Q(kind__in=ends) | Q(routed_at__isnull=True) | Exists(told),
+        Q(kind__in=ends) | Q(routed_at__isnull=True) | Exists(told) & ~Q(says__has_key="joined"),
         alert=OuterRef("notice__alert"),
         id__gt=OuterRef("notice_id"),
     )

@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from modelperf.models import Alert, AlertMember, Machine, Notice
-from modelperf.services import checks, metrics, notices, notifications, notifications_routing
+from modelperf.models import Alert, AlertMember, Machine, Notice, Silence
+from modelperf.services import (
+    checks,
+    metrics,
+    notices,
+    notifications,
+    notifications_routing,
+    notifications_unsilencing,
+)
 from tests.factories import ModelVersionFactory
 from tests.services.builders import noisy, series
 from tests.services.notifying import (  # noqa: F401 -- a fixture
@@ -49,6 +56,26 @@ def test_only_a_route_that_it_makes_match_is_told() -> None:
         "west": "not_matched",
     }
     assert decisions(join(alert, "south 2"))["south"] == "not_wanted"
+
+
+def test_a_machine_that_no_silence_is_over_ends_it_for_the_others_too() -> None:
+    route(name="north", matchers={"machine": ["north*"]})
+    route(name="south", matchers={"machine": ["south*"]})
+    Silence.objects.create(
+        matchers={"machine": ["north*"]},
+        reason="Maintenance.",
+        owner="Anna",
+        starts_at=NOW - HOUR,
+        ends_at=NOW + 24 * HOUR,
+        created_by="user:anna",
+    )
+    alert = fleet_alert("north 1", "north 2")
+    opened = told(alert)
+    assert decisions(opened) == {"north": "silenced", "south": "not_matched"}
+    assert decisions(join(alert, "south 1")) == {"north": "not_wanted", "south": "told"}
+    assert notifications_unsilencing.unsilence(now=NOW + HOUR) == 1
+    notifications_routing.route_notices(now=NOW + HOUR)
+    assert decisions(Notice.objects.latest("id"))["north"] == "told"
 
 
 def test_where_it_is_told_of_anyway_or_is_over_nothing_is_added() -> None:
