@@ -19,7 +19,7 @@ def whole_seconds() -> float:
     A system check sees to it that the lease is longer than a request.
     """
     step, lease = settings.OUTGOING_TIMEOUT_SECONDS, settings.NOTIFICATION_LEASE_SECONDS
-    return float(max(step, lease / 2))
+    return float(max(step, lease - step))
 
 
 class MailServer(EmailBackend):
