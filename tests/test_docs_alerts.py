@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 
 from modelperf.models import Alert
 from tests import factories
+from tests.api.test_alert_permissions import CALLERS, CALLS
 from tests.test_docs import ROOT, requests_in
 
 PAGE = (ROOT / "docs" / "alerts.md").read_text()
@@ -41,3 +42,23 @@ def test_guide_names_every_type_and_its_query_is_answered(db: None) -> None:
         ((machine_name, severity, *_),) = cursor.fetchall()
 
     assert (machine_name, severity) == (alert.machine.name, "critical")
+
+
+def test_guide_says_who_may_do_what_as_it_is_tried() -> None:
+    """Each call is allowed to those whom the table allows it to."""
+    section = PAGE.split("\n## Who may do what\n")[1]
+    cells = [row[2:-2].split("|") for row in re.findall(r"^\| \w.*\|$", section, re.MULTILINE)]
+    allowed = {
+        cell[0].strip(): {
+            who for who, word in zip(CALLERS[1:], cell[1:], strict=False) if "yes" in word
+        }
+        for cell in cells
+    }
+    said = {
+        "GET alerts": "see alerts, their stories, silences",
+        "POST alerts/bulk": "acknowledge, snooze, assign, resolve, reopen, comment",
+        "POST silences": "set, change and end silences",
+    }
+    assert {call: allowed[row] for call, row in said.items()} == {
+        call: CALLS[call][0] for call in said
+    }

@@ -2,8 +2,8 @@
 
 `X-Modelperf-Signature: t=<unix seconds>,v1=<hex>` holds the HMAC-SHA256 of `<t>.<body>`, the body
 byte by byte as it is sent, under the UTF-8 bytes of MODELPERF_WEBHOOK_SECRET. Where that is empty
-the secret is derived from MODELPERF_SECRET_KEY, and `manage.py shell -c "from modelperf.outgoing
-import signatures; print(signatures.secret())"` shows it.
+the secret is derived from MODELPERF_SECRET_KEY, and `manage.py shell --no-imports -c "from
+modelperf.outgoing import signatures; print(signatures.secret())"` (in one line) prints it.
 """
 
 from __future__ import annotations

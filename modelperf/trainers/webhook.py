@@ -8,8 +8,9 @@ training_source, or null), and `callback` with the `url` below which it reports 
 How a receiver knows the request is ours: `X-Modelperf-Signature: t=<unix seconds>,v1=<hex>` holds
 the HMAC-SHA256 of `<t>.<body>`, the body byte by byte as it came, under the UTF-8 bytes of
 MODELPERF_WEBHOOK_SECRET. Where that is empty the secret is derived from MODELPERF_SECRET_KEY, and
-`manage.py shell -c "from modelperf.trainers import webhook; print(webhook.secret())"` shows it. A
-receiver computes the same, compares in constant time, and refuses a `t` more than five minutes off.
+`manage.py shell --no-imports -c "from modelperf.outgoing import signatures;
+print(signatures.secret())"` (in one line) prints it, and only it. A receiver computes the same,
+compares in constant time, and refuses a `t` more than five minutes off.
 `Idempotency-Key` is the run's id at every attempt: one that comes again was taken over before.
 """
 
