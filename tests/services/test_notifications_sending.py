@@ -11,10 +11,7 @@ from structlog.testing import capture_logs
 from modelperf.models import Alert, Channel, Delivery, Message
 from modelperf.notifications.webhook import Webhook
 from modelperf.services import notifications_sending
-from modelperf.services.errors import ConflictError
-from modelperf.services.notifications_again import send_again
 from modelperf.services.notifications_sending import (
-    FEWEST_ATTEMPTS,
     due_channels,
     give_up_what_is_off,
     pause,
@@ -173,55 +170,6 @@ def test_a_success_hastens_what_waits_to_be_tried_again(site: Site) -> None:  # 
     assert [one.is_sent for one in send(over, DUE + GROUPED)] == [True, True]
 
 
-def test_after_a_day_it_is_given_up_and_said_aloud(site: Site) -> None:  # noqa: F811
-    over = route(site)
-    site.answer = DOWN
-    notice = told(AlertFactory.create())
-    for number in range(FEWEST_ATTEMPTS - 1):
-        send(over, DUE + number * HOUR)
-    with capture_logs() as logs:
-        send(over, DUE + DAY - MINUTE)
-    assert Message.objects.get().status == "waiting"
-    assert [entry["event"] for entry in logs] == ["notification_failed"]
-    with capture_logs() as logs:
-        send(over, DUE + DAY + 20 * MINUTE)
-    assert Message.objects.get().status == "failed"
-    [entry] = logs
-    assert (entry["event"], entry["log_level"]) == ("notification_given_up", "error")
-    assert entry["not_told"] == ["opened: The model got worse."]
-    assert decision(notice) == "told"
-
-
-def test_who_was_away_for_days_tries_a_few_times_before_it_gives_up(site: Site) -> None:  # noqa: F811
-    over = route(site)
-    site.answer = DOWN
-    told(AlertFactory.create())
-    send(over, DUE)
-    for number in range(1, FEWEST_ATTEMPTS):
-        assert Message.objects.get().status == "waiting"
-        send(over, DUE + 2 * DAY + number * HOUR)
-    message = Message.objects.get()
-    assert (message.status, message.attempts) == ("failed", FEWEST_ATTEMPTS)
-
-
-def test_what_is_sent_again_is_tried_for_another_day(site: Site) -> None:  # noqa: F811
-    over = route(site)
-    told(AlertFactory.create())
-    site.answer = answering(b"", status=410)
-    send(over, DUE)
-    site.answer = DOWN
-    send_again(message=Message.objects.get(), by="user:anna", now=DUE + 2 * DAY)
-    for number in range(25):  # more than attempts are kept
-        send(over, DUE + 2 * DAY + number * 20 * MINUTE)
-    message = Message.objects.get()
-    assert message.status == "waiting"
-    assert message.attempts_log[0]["said"] == "To be sent again, says anna."
-    with pytest.raises(ConflictError):
-        send_again(message=message, by="user:anna")
-    send(over, DUE + 3 * DAY)
-    assert Message.objects.get().status == "failed"
-
-
 def test_what_can_never_be_taken_is_given_up_at_once(site: Site) -> None:  # noqa: F811
     over = route(site)
     site.answer = answering(b"", status=410)
@@ -283,20 +231,6 @@ def test_over_a_channel_that_is_off_nothing_goes_until_it_is_on_again(site: Site
     assert give_up_what_is_off(now=DUE + DAY - SECOND) == 0
     Channel.objects.update(is_enabled=True)
     assert len(send(over, DUE + HOUR)) == 1
-
-
-def test_what_waits_for_a_day_over_a_channel_that_is_off_is_given_up() -> None:
-    route(channel(name="pager"))
-    told(AlertFactory.create())
-    Channel.objects.update(is_enabled=False)
-    with capture_logs() as logs:
-        assert give_up_what_is_off(now=DUE + DAY) == 1
-    message = Message.objects.get()
-    assert (message.status, message.attempts_log[0]["said"]) == (
-        "failed",
-        "The channel pager is off.",
-    )
-    assert [entry["event"] for entry in logs] == ["notification_given_up"]
 
 
 def test_only_the_last_attempts_are_kept(site: Site) -> None:  # noqa: F811
