@@ -14,12 +14,12 @@ from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import capfirst
 
 from modelperf.admin.alerts_actions import AlertVerbs
 from modelperf.admin.alerts_filters import FILTERS, LifeFilter, identified
 from modelperf.admin.alerts_list import AlertList, AlertPaginator, changed_at, drawing, metric_of
 from modelperf.admin.alerts_page import AlertPage
+from modelperf.admin.alerts_words import condition
 from modelperf.admin.base import component
 from modelperf.models import Alert, AlertMember
 from modelperf.models.alerts import severity_rank
@@ -111,9 +111,7 @@ class AlertAdmin(AlertPage, AlertVerbs):
     @admin.display(description="condition")
     def condition(self, alert: Alert) -> str:
         """Return the condition as a sentence, without the place that has its own column."""
-        place, _, rest = alert.alert_message.partition(": ")
-        is_named = alert.machine is not None and place.startswith(alert.machine.name)
-        return capfirst(rest) if is_named and rest else alert.alert_message
+        return condition(alert).sentence
 
     @admin.display(description="machine")
     def where(self, alert: Alert) -> SafeString:

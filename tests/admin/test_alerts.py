@@ -474,6 +474,17 @@ def test_rows_link_to_pages_that_know_the_filters(desk: Client) -> None:
     assert "<summary>Filters: <b>1 chosen</b></summary>" in html
 
 
+@pytest.mark.parametrize("name", ["pump: north", "renamed since"])
+def test_condition_leaves_out_the_place_whatever_the_machine_is_called(
+    desk: Client, name: str
+) -> None:
+    model = factories.ModelVersionFactory.create(machine__name=name)
+    message = "pump: north · baseline v1: it got worse."
+    factories.AlertFactory.create(model=model, alert_message=message)
+
+    assert cells(shown(desk), "condition") == ["It got worse."]
+
+
 def test_list_says_what_is_silenced_and_until_when(desk: Client) -> None:
     pump = factories.MachineFactory.create(name="pump")
     model = factories.ModelVersionFactory.create(machine=pump)
