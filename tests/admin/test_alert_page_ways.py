@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
@@ -92,6 +93,7 @@ def test_the_place_is_left_out_of_the_condition_whatever_a_machine_is_called(
     )
 
     assert condition(alert) == Told(f"{name} · wind v1", told)
+    assert site.get_model_admin(Alert).condition(alert) == told  # of the list
 
 
 def test_the_silence_in_force_is_told_and_a_new_one_is_filled_in(desk: Client) -> None:
