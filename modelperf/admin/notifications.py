@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-import pghistory
 from django import forms
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
@@ -21,6 +20,7 @@ from modelperf.models import Channel, Route, RouteEvent
 from modelperf.notifications import SettingsError, find, kinds, masked
 from modelperf.services import notifications
 from modelperf.services.errors import DomainError
+from modelperf.services.recorded import recorded
 
 _ROUTE_FIELDS: Final = (
     "name",
@@ -272,7 +272,7 @@ class RouteAdmin(ServiceAdmin):
 
     def save_model(self, request: HttpRequest, obj: Route, form: Any, change: bool) -> None:
         """Keep who did it, and tell what it matches, and that it does not tell of the past."""
-        with pghistory.context(actor=actor(request), verb="change" if change else "create"):
+        with recorded(by=actor(request), verb="change" if change else "create"):
             super().save_model(request, obj, form, change)
         n = len(matchers.of_route(obj.matchers))
         told = (

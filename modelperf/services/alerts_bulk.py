@@ -26,6 +26,7 @@ from modelperf.services.alerts_verbs import (
 )
 from modelperf.services.database import repeated
 from modelperf.services.errors import InvalidError
+from modelperf.services.recorded import recorded
 
 MOST_AT_ONCE: Final = 5_000
 Refusals = list[tuple[Alert, str]]
@@ -111,7 +112,7 @@ def _unless_overtaken(
 def _once(
     alert_ids: Sequence[uuid.UUID], verb: Verb, by: str, revision: int | None
 ) -> tuple[list[uuid.UUID], Refusals]:
-    with alerts_history.recorded(by=by, verb=verb.name, note=verb.note):
+    with recorded(by=by, verb=verb.name, note=verb.note):
         found = _locked(alert_ids)
         now = timezone.now()
         sentences = _refusals(found, verb, revision, now)

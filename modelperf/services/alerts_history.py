@@ -5,19 +5,15 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
-import pghistory
-from django.db import connection, transaction
 from django.db.models import F, Window
 from django.db.models.functions import RowNumber
 
 from modelperf.models import Alert, AlertComment, AlertEvent
-from modelperf.services.database import execute
 
 MOST_STEPS: Final = 200
 SYSTEM: Final = "system"
@@ -40,24 +36,6 @@ class Step(msgspec.Struct, frozen=True):
     old: str = ""
     new: str = ""
     note: str = ""
-
-
-@contextmanager
-def recorded(*, by: str, verb: str, note: str = "") -> Iterator[None]:
-    """Run a transaction whose steps are somebody's: the history names the actor, verb and note."""
-    is_nested = connection.in_atomic_block
-    with transaction.atomic():
-        with pghistory.context(actor=by, verb=verb, note=note):
-            yield
-        if is_nested:
-            # The surrounding transaction would go on in this actor's name.
-            execute(_FORGET)
-
-
-_FORGET: Final = """
-    SELECT set_config('pghistory.context_id', '', true),
-        set_config('pghistory.context_metadata', '', true)
-"""
 
 
 def story(alert: Alert) -> list[Step]:

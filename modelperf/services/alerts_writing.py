@@ -8,7 +8,6 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -16,10 +15,11 @@ import msgspec
 
 from modelperf.models import Alert, AlertMember, Notice
 from modelperf.models.keys import uuid7
-from modelperf.services import alerts_waking, notices
+from modelperf.services import notices
 from modelperf.services.alerts_conditions import Wanted, common_key, is_later
 from modelperf.services.alerts_fleet import Member, write_members
 from modelperf.services.alerts_following import SYSTEM, Changes, Place
+from modelperf.services.alerts_news import News
 from modelperf.services.database import execute
 
 
@@ -45,7 +45,7 @@ def carry_out(changes: Changes, *, now: datetime, members: Sequence[Member] = ()
 
     What is told says how many members there are, so it is written last.
     """
-    news = _News()
+    news = News()
     reopened = _raise(changes, news, now) if changes.raised else []
     _end(
         [
@@ -63,33 +63,13 @@ def carry_out(changes: Changes, *, now: datetime, members: Sequence[Member] = ()
 
 def resolve(ended: Sequence[Ended], *, now: datetime) -> list[uuid.UUID]:
     """Resolve alerts for good that are not yet, and tell of it; return those that were resolved."""
-    news = _News()
+    news = News()
     found = _end(ended, news, now)
     news.tell(now)
     return found
 
 
-@dataclass(slots=True)
-class _News:
-    """What there is to tell of alerts, by what it is."""
-
-    resolved: list[uuid.UUID] = field(default_factory=list)
-    opened: list[uuid.UUID] = field(default_factory=list)
-    reopened: list[uuid.UUID] = field(default_factory=list)
-    snoozed: list[uuid.UUID] = field(default_factory=list)
-    rose: list[uuid.UUID] = field(default_factory=list)
-
-    def tell(self, now: datetime) -> None:
-        """Write the notices; a rise that ends a snooze is told by that alone."""
-        notices.tell(kind=Notice.Kind.RESOLVED, alert_ids=self.resolved, now=now)
-        notices.tell(kind=Notice.Kind.OPENED, alert_ids=self.opened, now=now)
-        notices.tell(kind=Notice.Kind.REOPENED, alert_ids=self.reopened, now=now)
-        if self.snoozed:
-            alerts_waking.wake_seen(alert_ids=self.snoozed, now=now)
-        notices.tell(kind=Notice.Kind.ROSE, alert_ids=self.rose, now=now)
-
-
-def _kept(changes: Changes, news: _News, now: datetime) -> list[dict[str, Any]]:
+def _kept(changes: Changes, news: News, now: datetime) -> list[dict[str, Any]]:
     """Return what unresolved alerts say now, where there is new evidence."""
     kept = []
     for alert, wanted, place in changes.kept.values():
@@ -134,7 +114,7 @@ def foresee(changes: Changes, *, now: datetime) -> None:
     _raises(changes, now, "would_open")
 
 
-def _raise(changes: Changes, news: _News, now: datetime) -> list[dict[str, Any]]:
+def _raise(changes: Changes, news: News, now: datetime) -> list[dict[str, Any]]:
     """Open new alerts; return what those say that were resolved before and open again."""
     created, reopened = _raises(changes, now, "opened")
     # A person may have reopened the condition's alert a moment ago: then it is there.
@@ -224,7 +204,7 @@ _LAST_TOLD: Final = """
 """
 
 
-def _update(contents: list[dict[str, Any]], news: _News) -> None:
+def _update(contents: list[dict[str, Any]], news: News) -> None:
     """Write what alerts say now; those with `opened_at` are open again since then."""
     if not contents:
         return
@@ -282,7 +262,7 @@ _UPDATE: Final = f"""
 """
 
 
-def _end(ended: Sequence[Ended], news: _News, now: datetime) -> list[uuid.UUID]:
+def _end(ended: Sequence[Ended], news: News, now: datetime) -> list[uuid.UUID]:
     """Resolve alerts that are not yet; the end of what nobody was told of is not told either."""
     if not ended:
         return []

@@ -11,10 +11,8 @@ from math import isfinite
 from typing import Any, Final, Self
 
 import msgspec
-import pghistory
 import structlog
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from modelperf import trainers
@@ -24,6 +22,7 @@ from modelperf.models.registry import MODEL_TYPE_LENGTH, MODEL_TYPE_PATTERN
 from modelperf.services.database import execute
 from modelperf.services.errors import FieldError, InvalidError
 from modelperf.services.metrics_rows import METRIC_NAME, is_metric_name
+from modelperf.services.recorded import recorded
 from modelperf.stats.orientation import kind_of
 from modelperf.stats.results import HIGHER_IS_BETTER, MetricKind, Rules
 from modelperf.trainers import TrainingError, sources
@@ -190,7 +189,7 @@ def set_policy(
     if not re.fullmatch(MODEL_TYPE_PATTERN, model_type) or len(model_type) > MODEL_TYPE_LENGTH:
         msg = f"model_type is a slug of up to {MODEL_TYPE_LENGTH} characters."
         raise InvalidError.field("model_type", msg)
-    with pghistory.context(actor=by), transaction.atomic():
+    with recorded(by=by):
         # One writer of a type's policies at a time, also of one that is not there yet.
         execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"policy:{model_type}"])
         rows = {row.machine_id: row for row in _of_type(model_type)}

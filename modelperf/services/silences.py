@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-import pghistory
 import structlog
-from django.db import transaction
 from django.utils import timezone
 
 from modelperf.models import Alert, Silence, SilenceEvent
 from modelperf.services import matching
 from modelperf.services.errors import ConflictError, FieldError, InvalidError
 from modelperf.services.matching import Matched, Matchers
+from modelperf.services.recorded import recorded
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +50,7 @@ def create(
         created_by=by,
     )
     _refuse_problems(silence, now)
-    with pghistory.context(actor=by, verb="create"), transaction.atomic():
+    with recorded(by=by, verb="create"):
         silence.save(force_insert=True)
     log.info("silence_created", silence_id=str(silence.pk), until=ends_at.isoformat(), by=by)
     return silence
@@ -85,7 +84,7 @@ def change(
         "starts_at": starts_at,
         "ends_at": ends_at,
     }
-    with pghistory.context(actor=by, verb="change"), transaction.atomic():
+    with recorded(by=by, verb="change"):
         stored = _locked(silence, now, revision)
         for name, value in given.items():
             if value is not None:
@@ -105,7 +104,7 @@ def end(*, silence: Silence, by: str, revision: int | None = None) -> Silence:
         It is over, or at another revision than the one that is given.
     """
     now = timezone.now()
-    with pghistory.context(actor=by, verb="end"), transaction.atomic():
+    with recorded(by=by, verb="end"):
         stored = _locked(silence, now, revision)
         stored.starts_at, stored.ends_at = min(stored.starts_at, now), now
         stored.save(update_fields=["starts_at", "ends_at"])
