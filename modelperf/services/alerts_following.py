@@ -24,6 +24,7 @@ from modelperf.services.policies import PolicyValues
 SYSTEM: Final = "system"
 _MISSING: Final = Alert.Type.EVALUATION_MISSING.value
 RETRAINED: Final = "retrained_model"
+HISTORY_CHANGED: Final = "history_changed"
 # Falls from a level of the version's own, which a newer version does not share.
 FALLS: Final = frozenset({"change_point", "collapse"})
 PROVED_RULES: Final = FALLS | {OWN_PART}
@@ -261,4 +262,4 @@ def _clearing_action(alert: OpenAlert, one: Followed) -> str:
     if alert.details.get("rule") == "limit" and _is_succeeded(alert, one.subject):
         return RETRAINED
     was_judged = alert.alert_type in JUDGED_TYPES
-    return "history_changed" if one.replayed and was_judged else "recovered"
+    return HISTORY_CHANGED if one.replayed and was_judged else "recovered"

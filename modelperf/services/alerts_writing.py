@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from modelperf.models import Alert, AlertMember, Notice
 from modelperf.models.keys import uuid7
 from modelperf.services import notices
 from modelperf.services.alerts_conditions import Wanted, common_key, is_later
+from modelperf.services.alerts_earlier import newest_resolved
 from modelperf.services.alerts_fleet import Member, write_members
 from modelperf.services.alerts_following import SYSTEM, Changes, Place
 from modelperf.services.alerts_news import News
@@ -128,12 +129,16 @@ def _raises(
     changes: Changes, now: datetime, decision: str
 ) -> tuple[list[Alert], list[dict[str, Any]]]:
     """Return new alerts, and what those say that were resolved before and are raised again."""
-    earlier = _newest_resolved(changes.raised)
+    earlier = newest_resolved(changes.raised)
     created: list[Alert] = []
     reopened: list[dict[str, Any]] = []
     for key, (wanted, subject) in list(changes.raised.items()):
         before = earlier.get(key)
-        if before and before.resolved_by != SYSTEM and not _is_later(wanted, before):
+        if (
+            before
+            and before.resolved_by != SYSTEM
+            and not is_later(wanted.details, before.alert_details)
+        ):
             changes.refuse(key, subject, before.pk)
             continue
         if (there := changes.goes_on(key)) is not None:
@@ -148,16 +153,6 @@ def _raises(
         changes.alert_ids[key] = alert_id
         changes.told(subject, key, decision, alert_id=str(alert_id))
     return created, reopened
-
-
-def _is_later(wanted: Wanted, before: Alert) -> bool:
-    return is_later(wanted.details, before.alert_details)
-
-
-def _newest_resolved(keys: Iterable[str]) -> dict[str, Alert]:
-    found = Alert.objects.filter(condition_key__in=list(keys), is_resolved=True)
-    newest_last = found.order_by("resolved_at", "id")
-    return {alert.condition_key: alert for alert in newest_last}
 
 
 def _new_alert(alert_id: uuid.UUID, wanted: Wanted, subject: Place, now: datetime) -> Alert:

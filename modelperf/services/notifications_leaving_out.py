@@ -19,6 +19,9 @@ _Decision = Delivery.Decision
 _RESOLVED: Final = Notice.Kind.RESOLVED
 _OVER: Final = "It was over before the message went."
 _OLD: Final = "Something newer of the alert was told before the message went."
+_BACK: Final = "It was open again before the message went, as people had been told."
+_OFF: Final = "The route was switched off before the message went."
+_RANK: Final = {severity: rank for rank, severity in enumerate(Alert.Severity.values)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +30,23 @@ class _Told:
 
     notice_id: uuid.UUID
     kind: str
+    severity: str
     here: uuid.UUID | None
     is_elsewhere: bool
 
 
 def leave_out(message: Message, *, now: datetime) -> None:
     """Decide anew about what a message tells that is sealed now."""
-    over: list[uuid.UUID] = []
-    old: list[uuid.UUID] = []
+    if message.route is not None and not message.route.is_enabled:
+        off = message.deliveries.filter(decision=_Decision.TOLD)
+        off.update(decision=_Decision.NOT_WANTED, reason=_OFF, message=None)
+        return
+    left: dict[str, list[uuid.UUID]] = {_BACK: [], _OLD: [], _OVER: []}
     for told in _histories(message):
-        over += [one.here for one in _over_before(told) if one.here is not None]
-        old += [one.here for one in _before_newer(told) if one.here is not None]
-    for reason, some in ((_OLD, old), (_OVER, over)):
+        left[_BACK] += [one.here for one in _back_again(told) if one.here is not None]
+        left[_OLD] += [one.here for one in _before_newer(told) if one.here is not None]
+        left[_OVER] += [one.here for one in _over_before(told) if one.here is not None]
+    for reason, some in left.items():
         if some:
             Delivery.objects.filter(pk__in=some).update(
                 decision=_Decision.OVER_BEFORE, reason=reason, message=None
@@ -64,8 +72,10 @@ def _histories(message: Message) -> Iterator[list[_Told]]:
     elsewhere = set(sent.exclude(message=message).values_list("notice_id", flat=True))
     every = Notice.objects.filter(alert__in=alert_ids).order_by("id")
     of_alerts: dict[uuid.UUID, list[_Told]] = defaultdict(list)
-    for pk, alert_id, kind in every.values_list("id", "alert_id", "kind"):
-        of_alerts[alert_id].append(_Told(pk, kind, own.get(pk), pk in elsewhere))
+    columns = every.values_list("id", "alert_id", "kind", "says__severity")
+    for pk, alert_id, kind, severity in columns:
+        told = _Told(pk, kind, severity or "", own.get(pk), pk in elsewhere)
+        of_alerts[alert_id].append(told)
     yield from of_alerts.values()
 
 
@@ -92,6 +102,19 @@ def _is_over_before(span: list[_Told]) -> bool:
         return False
     was_told = any(one.is_elsewhere for one in span[:-1])
     return not was_told or span[-1].here is None
+
+
+def _back_again(told: list[_Told]) -> Iterator[_Told]:
+    """Yield an end and a new beginning that this message would tell at once.
+
+    To those who know of the beginning before, nothing has changed, if it is no more severe now.
+    """
+    for before, after in pairwise(_spans(told)):
+        known = [_RANK.get(one.severity, 0) for one in before[:-1] if one.is_elsewhere]
+        both = bool(before and after) and before[-1].here and after[0].here
+        if both and known and _RANK.get(after[0].severity, 0) <= max(known):
+            yield before[-1]
+            yield after[0]
 
 
 def _before_newer(told: list[_Told]) -> list[_Told]:

@@ -67,6 +67,38 @@ def test_what_opened_again_meanwhile_is_told_without_the_past(site: Site) -> Non
     assert [events(body) for body in arrived(site)] == [[("reopened", str(again.pk))]]
 
 
+@pytest.mark.parametrize(
+    ("severity", "arrive"), [("warning", []), ("critical", [["resolved", "reopened"]])]
+)
+def test_an_end_that_is_taken_back_before_it_is_told_changes_nothing(
+    site: Site,  # noqa: F811
+    severity: str,
+    arrive: list[list[str]],
+) -> None:
+    over = route(site)
+    alert = AlertFactory.create(severity="warning")
+    told(alert)
+    send(over, DUE)
+    resolve(alert)
+    ended = told(alert, "resolved", now=DUE)
+    reopen(alert)
+    Alert.objects.update(severity=severity)
+    told(alert, "reopened", now=DUE)
+    send(over, DUE + GROUPED)
+    assert [[kind for kind, _ in events(body)] for body in arrived(site)[1:]] == arrive
+    assert decision(ended) == ("told" if arrive else "over_before")
+
+
+def test_a_route_that_is_switched_off_tells_nothing_that_it_had_gathered(
+    site: Site,  # noqa: F811
+) -> None:
+    over = route(site)
+    opened = told(AlertFactory.create())
+    Route.objects.update(is_enabled=False)
+    assert send(over, DUE) == []
+    assert (decision(opened), arrived(site)) == ("not_wanted", [])
+
+
 def test_the_end_of_what_was_told_is_told_with_what_came_between(site: Site) -> None:  # noqa: F811
     over = route(site)
     alert = AlertFactory.create()
