@@ -78,5 +78,5 @@ def test_page_of_a_fleet_alert_fits_its_machines(
     )
 
     assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
-    assert watched.page.get_by_role("region", name="Machines").is_visible()
+    assert watched.page.get_by_role("region", name="Machines", exact=True).is_visible()
     watched.assert_clean()
