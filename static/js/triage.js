@@ -66,7 +66,7 @@ function act(name) {
 }
 
 function isTyping(target) {
-  return target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog");
+  return target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog[open]");
 }
 
 function onKey(event) {

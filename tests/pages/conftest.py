@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = (
@@ -89,6 +89,12 @@ class Watched:
 
 
 Visit = Callable[..., Watched]
+
+
+def follow(link: Locator) -> None:
+    """Press what leads to another page, and wait until that one is there."""
+    with link.page.expect_navigation():
+        link.click()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from modelperf.models import Alert, ApiKey
 from tests import factories
-from tests.pages.conftest import Visit
+from tests.pages.conftest import Visit, follow
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -22,10 +22,10 @@ def test_alert_is_resolved_with_a_reason(visit: Visit, superuser: User, scheme: 
     assert page.locator("td .badge.degraded").inner_text().strip() == "Critical"
 
     page.locator(f"input[value='{alert.pk}']").check()
-    page.get_by_role("button", name="Resolve…").click()
+    follow(page.get_by_role("button", name="Resolve…"))
     page.get_by_label("What was done").select_option("fixed")
     page.get_by_label("Notes").fill("a new bearing")
-    page.get_by_role("button", name="Resolve", exact=True).click()
+    follow(page.get_by_role("button", name="Resolve", exact=True))
 
     assert page.locator(".messagelist").inner_text().strip() == "1 resolved."
     assert page.locator("#result_list tbody tr").count() == 1
@@ -40,7 +40,7 @@ def test_key_is_made_and_shown_once(visit: Visit, superuser: User) -> None:
 
     page.get_by_label("Name:").fill("nightly")
     page.get_by_label("Read", exact=True).check()
-    page.get_by_role("button", name="Save", exact=True).click()
+    follow(page.get_by_role("button", name="Save", exact=True))
 
     text = page.locator(".messagelist code").inner_text()
     assert ApiKey.objects.get_from_key(text).name == "nightly"

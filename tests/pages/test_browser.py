@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from modelperf.models import ModelVersion
 from tests import factories
 from tests.pages import worlds
-from tests.pages.conftest import Visit, Watched
+from tests.pages.conftest import Visit, Watched, follow
 
 PAGE = "/ui/model-performance"
 LOOKS = [("light", 1280), ("dark", 1280), ("light", 375), ("dark", 375)]
@@ -95,15 +95,15 @@ def test_login_leads_to_the_page_that_was_asked_for(visit: Visit, degraded: Mode
 
     page.get_by_label("User name").fill("ada")
     page.get_by_label("Password").fill("wrong")
-    page.get_by_role("button", name="Log in").click()
+    follow(page.get_by_role("button", name="Log in"))
     assert "correct username and password" in page.get_by_role("alert").inner_text()
 
     page.get_by_label("User name").fill("ada")
     page.get_by_label("Password").fill("the analytical engine")
-    page.get_by_role("button", name="Log in").click()
+    follow(page.get_by_role("button", name="Log in"))
     assert page.locator("h1").inner_text().startswith("pump 7")
 
-    page.get_by_role("button", name="Log out").click()
+    follow(page.get_by_role("button", name="Log out"))
     assert page.url.endswith("/login")
     watched.assert_clean()
 
@@ -116,14 +116,14 @@ def test_pickers_put_the_choice_into_the_address(
 
     page.get_by_label("Machine", exact=True).select_option(label="silent")
     page.get_by_label("Period").select_option(label="90 days")
-    page.get_by_role("button", name="Show").click()
+    follow(page.get_by_role("button", name="Show"))
 
     assert "days=90" in page.url
     assert page.locator("h1").inner_text().startswith("silent")
     assert page.locator(".badge.old").count() == 1
 
     page.get_by_label("Metric").select_option(label="RMSE")
-    page.get_by_role("button", name="Show").click()
+    follow(page.get_by_role("button", name="Show"))
 
     assert "metric=rmse" in page.url
     assert page.locator(".ctitle h2").inner_text().startswith("RMSE")
@@ -150,17 +150,17 @@ def test_theme_is_chosen_kept_and_given_back(
     light = page.locator("html")
     assert light.get_attribute("data-theme") is None
 
-    page.get_by_role("button", name="Dark theme").click()
+    follow(page.get_by_role("button", name="Dark theme"))
     assert page.url.endswith("?days=90")
     assert page.locator("html").get_attribute("data-theme") == "dark"
     if javascript:
         assert background(watched) == "rgb(20, 21, 23)"
 
     page.reload()
-    page.get_by_role("button", name="Light theme").click()
+    follow(page.get_by_role("button", name="Light theme"))
     assert page.locator("html").get_attribute("data-theme") == "light"
 
-    page.get_by_role("button", name="Theme as the system has it").click()
+    follow(page.get_by_role("button", name="Theme as the system has it"))
     assert page.locator("html").get_attribute("data-theme") is None
 
 
@@ -170,7 +170,7 @@ def test_chosen_light_theme_wins_over_a_dark_system(
     watched = visit(PAGE, user=user, scheme="dark")
     assert background(watched) == "rgb(20, 21, 23)"
 
-    watched.page.get_by_role("button", name="Light theme").click()
+    follow(watched.page.get_by_role("button", name="Light theme"))
 
     assert background(watched) == "rgb(252, 252, 251)"
     assert serious(watched) == []

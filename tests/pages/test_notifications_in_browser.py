@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from modelperf.models import Channel, Message, Route, Silence
 from tests import factories
-from tests.pages.conftest import Visit
+from tests.pages.conftest import Visit, follow
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 ROOT = "/admin/modelperf"
@@ -46,10 +46,10 @@ def test_a_silence_is_set_and_every_page_can_be_read(
     page.get_by_label("Matchers").fill('{"severity": ["critical"]}')
     page.get_by_label("Reason").fill("the filters are changed")
     page.get_by_label("Ends at").fill("2199-01-01T10:00:00")
-    page.get_by_role("button", name="Save").click()
+    follow(page.get_by_role("button", name="Save"))
     assert page.get_by_role("link", name="It got worse.").is_visible()
     assert findings(page) == []
-    page.get_by_role("button", name="Save the silence").click()
+    follow(page.get_by_role("button", name="Save the silence"))
 
     silence = Silence.objects.get()
     assert (silence.reason, silence.owner) == ("the filters are changed", superuser.username)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from playwright.sync_api import expect
 
 from modelperf.models import Machine, ModelVersion, TrainingRun
 from modelperf.services import registry, training
 from tests import factories
 from tests.pages import worlds
-from tests.pages.conftest import Visit
+from tests.pages.conftest import Visit, follow
 from tests.pages.test_browser import LOOKS, PAGE, serious, widths
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -74,9 +75,9 @@ def test_retrain_is_asked_once_more_and_told(
     worlds.version(machine)
     page = visit(f"{PAGE}?machine={machine.pk}", user=operator, javascript=javascript).page
 
-    page.get_by_role("link", name="Retrain…").click()
+    follow(page.get_by_role("link", name="Retrain…"))
     page.get_by_label("Reason").fill("the works are over")
-    page.get_by_role("button", name="Retrain").click()
+    follow(page.get_by_role("button", name="Retrain"))
 
     assert "A training was asked for." in page.get_by_role("status").first.inner_text()
     assert "Manual: the works are over" in page.locator("#training").inner_text()
@@ -90,13 +91,13 @@ def test_versions_are_activated_and_rolled_back(visit: Visit, operator: User) ->
     watched = visit(f"{PAGE}?machine={machine.pk}", user=operator)
     page = watched.page
 
-    page.get_by_role("link", name="Activate v2…").click()
-    page.get_by_role("button", name="Activate").click()
+    follow(page.get_by_role("link", name="Activate v2…"))
+    follow(page.get_by_role("button", name="Activate"))
     assert ModelVersion.objects.get(is_active=True).model_version == 2
 
-    page.get_by_role("link", name="Roll back to v1…").click()
+    follow(page.get_by_role("link", name="Roll back to v1…"))
     page.get_by_label("Reason").fill("it is worse")
-    page.get_by_role("button", name="Roll back").click()
+    follow(page.get_by_role("button", name="Roll back"))
     assert ModelVersion.objects.get(is_active=True).model_version == 1
     assert "Rolled back to version 1" in page.locator(".story").inner_text()
     watched.assert_clean()
@@ -111,13 +112,13 @@ def test_progress_and_its_end_show_up_by_themselves(visit: Visit, operator: User
     page = watched.page
 
     runs.update(progress_percent=40, progress_message="fitting")
-    page.locator("#training progress").wait_for()
-    assert "40 %, fitting" in page.locator("#training").inner_text()
+    expect(page.locator("#training progress")).to_be_visible()
+    expect(page.locator("#training")).to_contain_text("40 %, fitting")
 
     training.cancel(run=runs.get(), by="user:eve")
     registry.activate_model(model=worlds.version(machine, active=False), by="user:eve")
-    page.locator(".story", has_text="Training cancelled").wait_for()
-    assert page.locator("#training progress").count() == 0
+    expect(page.locator(".story")).to_contain_text("Training cancelled")
+    expect(page.locator("#training progress")).to_have_count(0)
     watched.assert_clean()
 
 
@@ -132,13 +133,13 @@ def test_admin_asks_for_the_reason_of_a_roll_back(
 
     page.locator(f"input[value='{second.pk}']").check()
     page.get_by_label("Action:").select_option("roll_back")
-    page.get_by_role("button", name="Go").click()
+    follow(page.get_by_role("button", name="Go"))
     assert "pump 7 · baseline: back to version 1" in page.locator("#content").inner_text()
     assert widths(watched) == (width, width)
     watched.assert_clean()  # before axe, whose own styles the admin's policy refuses
     assert serious(watched) == []
     page.get_by_label("Reason").fill("it is worse")
-    page.get_by_role("button", name="Roll back").click()
+    follow(page.get_by_role("button", name="Roll back"))
 
     assert page.locator(".messagelist").inner_text().strip() == "1 rolled back."
     assert ModelVersion.objects.get(is_active=True) == first

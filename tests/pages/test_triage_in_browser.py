@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from modelperf.models import Alert
 from tests import factories
 from tests.pages import worlds
-from tests.pages.conftest import Visit
+from tests.pages.conftest import Visit, follow
 
 LIST = "/admin/modelperf/alert/"
 N = 20
@@ -50,6 +50,12 @@ def press(page: Page, *keys: str) -> None:
         page.keyboard.press(key)
 
 
+def go_by(page: Page, key: str) -> None:
+    """Press a key that leads to another page, and wait until that one listens."""
+    with page.expect_navigation():
+        page.keyboard.press(key)
+
+
 def tab_to(page: Page, selector: str, *, key: str = "Tab") -> None:
     """Go on by Tab until what is wanted has the focus."""
     for _ in range(60):
@@ -71,63 +77,62 @@ def test_twenty_alerts_are_triaged_by_keyboard_alone(visit: Visit, superuser: Us
     watched = visit(LIST, user=superuser)
     page = watched.page
     rows = page.locator("#result_list tbody tr")
-    assert rows.count() == N
+    expect(rows).to_have_count(N)
 
     # One by one: the first is acknowledged, and the list comes back to where one was.
-    press(page, "j", "a")
+    press(page, "j")
+    go_by(page, "a")
     expect(page.locator(".messagelist")).to_have_text("1 acknowledged.")
     assert states()["acknowledged"] == 1
     assert rows.nth(0).evaluate("row => row.contains(document.activeElement)")
 
     # Several at once, snoozed until it gets worse.
-    press(page, "j", "x", "j", "x", "j", "x", "s")
-    page.wait_for_selector("[name=done-worse]")
+    press(page, "j", "x", "j", "x", "j", "x")
+    go_by(page, "s")
     tab_to(page, "[name=done-worse]")
     press(page, "Space")
     tab_to(page, "[name=confirm]")
-    press(page, "Enter")
+    go_by(page, "Enter")
     expect(page.locator(".messagelist")).to_have_text("3 snoozed.")
     assert states()["snoozed"] == 3
 
     # What is selected by mistake is let go; then two are resolved with a reason.
-    press(page, "x", "Escape", "j", "x", "j", "x", "e")
-    page.wait_for_selector("[name=done-action]")
+    press(page, "x", "Escape", "j", "x", "j", "x")
+    go_by(page, "e")
     tab_to(page, "[name=done-action]")
     page.keyboard.type("Fixed")
     tab_to(page, "[name=done-notes]")
     page.keyboard.type("a new bearing, jaxes")
     tab_to(page, "[name=confirm]")
-    press(page, "Enter")
+    go_by(page, "Enter")
     expect(page.locator(".messagelist")).to_have_text("2 resolved.")
     resolved = Alert.objects.filter(state="resolved")
     assert {one.resolution_notes for one in resolved} == {"a new bearing, jaxes"}
-    assert rows.count() == N - 2
+    expect(rows).to_have_count(N - 2)
 
     # One is opened, taken on its page by Tab and Enter, commented, and left by the breadcrumbs.
-    press(page, "j", "Enter")
-    page.wait_for_selector(".alert-page")
+    press(page, "j")
+    go_by(page, "Enter")
     tab_to(page, "button[value=assign_to_me]")
-    press(page, "Enter")
+    go_by(page, "Enter")
     expect(page.locator(".messagelist")).to_have_text("1 assigned.")
     tab_to(page, "#comment")
     page.keyboard.type("Looking into it.")
     tab_to(page, ".comment button")
-    press(page, "Enter")
+    go_by(page, "Enter")
     expect(page.locator(".story")).to_contain_text("Looking into it.")
     assert Alert.objects.filter(assignee=superuser).count() == 1
     tab_to(page, f".breadcrumbs a[href='{LIST}']")
-    press(page, "Enter")
+    go_by(page, "Enter")
 
     # Without the keys everything goes by Tab, Space and Enter: all that is left is acknowledged.
-    page.wait_for_selector(".keys-hint")
     tab_to(page, ".keys-hint button:last-of-type")
     press(page, "Enter", "j", "x", "a")
     expect(page.locator(".keys-hint")).to_have_text("Turn keys on")
     tab_to(page, "#action-toggle")
     press(page, "Space")
     tab_to(page, "button[value=acknowledge]", key="Shift+Tab")
-    press(page, "Enter")
-    page.wait_for_selector(".messagelist")
+    go_by(page, "Enter")
 
     assert states() == {"open": 0, "acknowledged": N - 2, "snoozed": 0, "resolved": 2}
     watched.assert_clean()
@@ -186,8 +191,7 @@ def test_axe_finds_nothing_serious_on_any_page_of_the_triage(visit: Visit, super
     for verb in ("resolve", "snooze", "assign", "retrain", "comment"):
         page.goto(address)
         page.locator("input.action-select").first.check()
-        page.locator(f"button[value={verb}]").click()
-        page.wait_for_selector("[name=confirm]")
+        follow(page.locator(f"button[value={verb}]"))
         found += findings(page, verb)
     for alert in (fallen, Alert.objects.get(machine=None)):
         page.goto(f"{address}{alert.pk}/change/")
