@@ -8,12 +8,12 @@ from enum import Enum
 from typing import Any, ClassVar, Final
 
 from django.contrib.auth.models import Group, User
-from django.db.models import F
-from django.db.models.functions import Coalesce
+from django.db.models import Case, Count, F, FloatField, OuterRef, Subquery, When
+from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
 from django.utils.timesince import timesince
 
-from modelperf.models import Alert, Notice
+from modelperf.models import Alert, AlertMember, Notice
 from modelperf.services.errors import InvalidError
 
 RESOLUTIONS: Final = ("fixed", "false_alarm", "accepted", "retrained_model", "recovered", "other")
@@ -148,10 +148,18 @@ class Snooze(Verb):
             "snoozed_until": self.until,
             "snoozed_until_count": F("occurrences") + self.count if self.count else None,
             "snoozed_until_worse": self.worse,
-            "snoozed_peak": Coalesce("peak_metric_value", "current_metric_value")
-            if self.worse
-            else None,
+            "snoozed_peak": _as_bad_as_now() if self.worse else None,
         }
+
+
+def _as_bad_as_now() -> Case:
+    """Return what is worse when it is exceeded: the peak, or how many are in a fleet alert."""
+    members = AlertMember.objects.present().filter(alert=OuterRef("pk")).order_by()
+    counted = members.values("alert").annotate(n=Count("pk")).values("n")
+    return Case(
+        When(machine__isnull=True, then=Cast(Coalesce(Subquery(counted), 0), FloatField())),
+        default=Coalesce("peak_metric_value", "current_metric_value"),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,13 +58,18 @@ _SEVERITY_THEN: Final = """(
     ) AS e
     WHERE e.is_step AND e.state = 'snoozed' ORDER BY e.pgh_id DESC LIMIT 1
 )"""
+_MEMBERS: Final = """(
+    SELECT count(*) FROM model_alert_members m WHERE m.alert_id = s.id AND m.left_at IS NULL
+)"""
 # The peak is the worst there was: whichever way the metric is good, it is worse further away.
+# What the fleet has is worse with more machines than there were.
 _SEEN_ENOUGH: Final = f"""
     s.id = ANY(%b::uuid[]) AND (
         s.occurrences >= s.snoozed_until_count
         OR s.snoozed_until_worse AND (
-            abs(s.peak_metric_value - coalesce(s.baseline_metric_value, s.threshold_value))
-                > abs(s.snoozed_peak - coalesce(s.baseline_metric_value, s.threshold_value))
+            CASE WHEN s.machine_id IS NULL THEN {_MEMBERS} > s.snoozed_peak
+            ELSE abs(s.peak_metric_value - coalesce(s.baseline_metric_value, s.threshold_value))
+                > abs(s.snoozed_peak - coalesce(s.baseline_metric_value, s.threshold_value)) END
             OR {_RANK.format("s.severity")} > {_RANK.format(_SEVERITY_THEN)}
         )
     )

@@ -10,9 +10,9 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from modelperf.models import Alert, AlertEvent, Notice
+from modelperf.models import Alert, AlertEvent, AlertMember, Notice
 from modelperf.services import alerts, alerts_waking
-from tests.factories import AlertFactory
+from tests.factories import AlertFactory, ModelVersionFactory
 from tests.services.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +88,43 @@ def test_it_wakes_when_it_is_further_off_than_ever(
     like: dict[str, Any], peak: float | None, wakes: bool
 ) -> None:
     assert woken_by(snoozed(ends={"worse": True}, **like), peak_metric_value=peak) is wakes
+
+
+def join(alert: Alert, n: int) -> None:
+    """Let so many more machines be members of a fleet alert."""
+    for model in ModelVersionFactory.create_batch(n):
+        AlertMember.objects.create(
+            alert=alert, machine=model.machine, model=model, joined_at=timezone.now()
+        )
+
+
+def test_what_the_fleet_has_is_worse_with_more_machines_than_it_was_put_off_with() -> None:
+    # The current value of a shared fall is its Z, which is no number of machines.
+    alert = AlertFactory.create(fleet=True, current_metric_value=9.0)
+    join(alert, 3)
+    alerts.snooze(alert=alert, by=ADA, worse=True)
+    assert not woken_by(alert, current_metric_value=99.0)
+    alert.members.filter(pk=alert.members.latest("pk").pk).update(left_at=timezone.now())
+    join(alert, 1)
+    assert not woken_by(alert)
+    join(alert, 1)
+    assert woken_by(alert)
+
+
+def test_a_severity_of_the_fleet_that_rises_wakes() -> None:
+    alert = AlertFactory.create(fleet=True)
+    alerts.snooze(alert=alert, by=ADA, worse=True)
+    assert not woken_by(alert, severity="normal")
+    assert woken_by(alert, severity="critical")
+
+
+def test_the_fleet_put_off_anew_is_measured_by_how_many_there_are_then() -> None:
+    alert = AlertFactory.create(fleet=True)
+    join(alert, 1)
+    alerts.snooze(alert=alert, by=ADA, worse=True)
+    join(alert, 1)
+    alerts.snooze(alert=alert, by=ADA, worse=True)
+    assert not woken_by(alert)
 
 
 def test_a_severity_that_rises_over_that_at_snoozing_wakes() -> None:
