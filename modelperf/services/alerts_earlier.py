@@ -2,13 +2,64 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
 
-from django.db.models import Q
+from django.db.models import Max, Q
 
-from modelperf.models import Alert
-from modelperf.services.alerts_conditions import JUDGED_TYPES, Wanted
-from modelperf.services.alerts_following import FALLS, HISTORY_CHANGED, SYSTEM, Place
+from modelperf.models import Alert, ModelActivation
+from modelperf.services.alerts_conditions import JUDGED_TYPES, Wanted, is_later
+from modelperf.services.alerts_following import FALLS, HISTORY_CHANGED, RETRAINED, SYSTEM, Place
+
+MUCH_WORSE: Final = 2.0  # times as far from the level before
+
+
+def is_another_matter(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    """Whether a condition is not what a person has resolved: a later change, or far more of it.
+
+    Whoever accepts a loss of a third has not accepted ten times as much, though it is all dated
+    to the same day: a series that goes on to fall shows its first fall as the change.
+    """
+    return is_later(details, earlier) or _is_much_worse(details, earlier)
+
+
+def _is_much_worse(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
+    now, then = _distance(details), _distance(earlier)
+    return now is not None and then is not None and now > MUCH_WORSE * then > 0
+
+
+def _distance(details: dict[str, Any]) -> float | None:
+    """Return how far a fall has led; a single window that lies far off changes it little."""
+    before, since = details.get("baseline"), details.get("current")
+    if details.get("rule") not in FALLS or before is None or since is None:
+        return None
+    return abs(float(since) - float(before))
+
+
+def undone(
+    raised: Mapping[str, tuple[Wanted, Place]], earlier: Mapping[str, Alert]
+) -> frozenset[str]:
+    """Return which conditions a person resolved by a retraining that was taken back since.
+
+    The version that the alert was about serves again, and shows what it showed then.
+    """
+    doubted: dict[uuid.UUID, list[tuple[str, datetime]]] = {}
+    for key, before in earlier.items():
+        model_id = raised[key][1].model_id
+        if before.resolution_action == RETRAINED and model_id and before.model_id == model_id:
+            assert before.resolved_at is not None  # noqa: S101 -- it is resolved
+            doubted.setdefault(model_id, []).append((key, before.resolved_at))
+    if not doubted:
+        return frozenset()
+    found = ModelActivation.objects.filter(model_id__in=doubted).order_by().values_list("model_id")
+    return frozenset(
+        key
+        for model_id, activated_at in found.annotate(Max("activated_at"))
+        for key, resolved_at in doubted[model_id]
+        if activated_at > resolved_at
+    )
 
 
 def newest_resolved(raised: Mapping[str, tuple[Wanted, Place]]) -> dict[str, Alert]:

@@ -68,12 +68,20 @@ class CommonFall:
 
 @dataclass(slots=True)
 class FleetAlert:
-    """A fleet alert, unresolved or resolved by a person, with its present members by key."""
+    """A fleet alert, unresolved or resolved by a person, with its present members by key.
+
+    `n_joined` is how many joined since it opened last, those left out that are retired since.
+    """
 
     alert: OpenAlert
     is_resolved: bool
     n_joined: int
     members: dict[str, Present]
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether it is about no machine any more that is in service."""
+        return bool(self.members) and not any(one.in_service for one in self.members.values())
 
 
 class Present(NamedTuple):
@@ -82,6 +90,7 @@ class Present(NamedTuple):
     machine_id: uuid.UUID
     model_id: uuid.UUID
     details: dict[str, Any]
+    in_service: bool
 
 
 class Member(NamedTuple):
@@ -115,11 +124,19 @@ def read() -> dict[Group, FleetAlert]:
         """
         SELECT a.id, a.condition_key, a.alert_type, a.severity, a.occurrences, a.alert_details,
             a.alert_timestamp, a.seen_through,
-            a.is_resolved, count(m.id),
-            jsonb_agg(
-                jsonb_build_array(m.condition_key, m.machine_id, m.model_id, m.details))
+            a.is_resolved,
+            count(m.id) FILTER (WHERE m.joined_at >= a.alert_timestamp AND s.in_service),
+            jsonb_agg(jsonb_build_array(m.condition_key,
+                jsonb_build_array(m.machine_id, m.model_id, m.details, s.in_service)))
                 FILTER (WHERE m.left_at IS NULL AND m.id IS NOT NULL)
         FROM model_alerts a LEFT JOIN model_alert_members m ON m.alert_id = a.id
+        CROSS JOIN LATERAL (
+            SELECT EXISTS (
+                SELECT FROM model_versions v JOIN machines c ON c.id = v.machine_id
+                WHERE v.machine_id = m.machine_id AND v.model_type = a.model_type
+                    AND v.is_active AND c.is_active
+            ) AS in_service
+        ) AS s
         WHERE a.machine_id IS NULL AND a.condition_key LIKE 'fleet:%%'
             AND (NOT a.is_resolved OR a.resolved_by <> %s)
         GROUP BY a.id
@@ -149,10 +166,10 @@ def _fleet_alert(row: tuple[Any, ...]) -> FleetAlert:
 
 def _members(packed: str | bytes | None) -> dict[str, Present]:
     rows = [] if packed is None else msgspec.json.decode(packed, type=list[_Row])
-    return {key: Present(machine, model, details) for key, machine, model, details in rows}
+    return dict(rows)
 
 
-_Row = tuple[str, uuid.UUID, uuid.UUID, dict[str, Any]]
+_Row = tuple[str, Present]
 
 
 def common_message(group: Group, n: int, n_machines: int, changed_at: str | None) -> str:
@@ -185,7 +202,7 @@ def write_members(
 ) -> dict[uuid.UUID, list[uuid.UUID]]:
     """Write who joined and who left; return the machines that joined, by alert.
 
-    A machine that comes again is a member again.
+    A machine that comes again is a member again, from now on.
     """
     rows = [
         (
@@ -220,6 +237,7 @@ _WRITE_MEMBERS: Final = """
     JOIN model_alerts a ON a.id = w.alert_id
     ON CONFLICT (alert_id, machine_id) DO UPDATE SET left_at = EXCLUDED.left_at,
         model_id = EXCLUDED.model_id,
+        joined_at = CASE WHEN EXCLUDED.left_at IS NULL THEN EXCLUDED.joined_at ELSE m.joined_at END,
         details = CASE WHEN EXCLUDED.left_at IS NULL THEN EXCLUDED.details ELSE m.details END
     RETURNING m.alert_id, m.machine_id, m.left_at
     )

@@ -24,6 +24,7 @@ from modelperf.services.policies import PolicyValues
 SYSTEM: Final = "system"
 _MISSING: Final = Alert.Type.EVALUATION_MISSING.value
 RETRAINED: Final = "retrained_model"
+RETIRED: Final = "retired"
 HISTORY_CHANGED: Final = "history_changed"
 # Falls from a level of the version's own, which a newer version does not share.
 FALLS: Final = frozenset({"change_point", "collapse"})
@@ -88,7 +89,7 @@ class Changes:
 
     `wanted` are all conditions there are now, whether they have earned an alert or not, and
     `spans` the times between which each may have begun. `seen_through` says of each model type how
-    far its series were looked at.
+    far its series were looked at, `unjudged` which versions serve that cannot be judged yet.
     """
 
     raised: dict[str, tuple[Wanted, Place]] = field(default_factory=dict)
@@ -100,6 +101,7 @@ class Changes:
     reasons: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     seen_through: dict[str, datetime] = field(default_factory=dict)
+    unjudged: dict[tuple[uuid.UUID, str], uuid.UUID] = field(default_factory=dict)
 
     def told(self, place: Place, key: str, decision: str, **more: Any) -> None:
         """Note why a condition has an alert or none, for the verdict that is stored."""
@@ -172,6 +174,8 @@ def decide(followed: Iterable[Followed], *, cut_off: Callable[[Followed], float]
         if one.seen_through is not None:
             seen, kind = changes.seen_through, one.subject.model_type
             seen[kind] = max(one.seen_through, seen.get(kind, one.seen_through))
+        if one.verdict["status"] == "insufficient_data":
+            changes.unjudged[one.subject.series] = one.subject.model_id
         if one.verdict["conditions"] or one.open_alerts or one.seen:
             _decide(one, cut_off, changes)
     return changes

@@ -11,18 +11,20 @@ from datetime import datetime
 from typing import Any
 
 from modelperf.models import Alert
-from modelperf.services.alerts_conditions import OpenAlert, Wanted, common_key, is_later
+from modelperf.services.alerts_conditions import JUDGED_TYPES, OpenAlert, Wanted, common_key
+from modelperf.services.alerts_earlier import is_another_matter
 from modelperf.services.alerts_fleet import (
     CommonFall,
     Conditions,
     FleetAlert,
     Group,
     Member,
+    Present,
     Type,
     common_message,
     storm_message,
 )
-from modelperf.services.alerts_following import Changes, Cleared, Fleet, Span
+from modelperf.services.alerts_following import RETIRED, Changes, Cleared, Fleet, Place, Span
 from modelperf.services.metrics_rows import Subject
 
 Machines = dict[str, Subject]  # by member key
@@ -51,25 +53,33 @@ class Gathering:
         for group in {*wanted, *known, *self.falls}:
             alert = known.get(group)
             if group.model_type not in self.types:
-                continue
-            if alert is None:
+                if alert is not None and not alert.is_resolved and alert.is_retired:
+                    self._end(group, alert, alert.members)
+            elif alert is None:
                 self._open(group, wanted[group], None)
             elif alert.is_resolved:
-                self._leave_resolved(alert, wanted[group])
-                self._open(group, wanted[group], alert)
+                self._open_again(group, wanted[group], alert)
             else:
                 self._continue(group, alert, wanted[group])
 
-    def _leave_resolved(self, alert: FleetAlert, wanted: Conditions) -> None:
-        """Raise nothing for members of what a person resolved, unless it is a later change."""
+    def _open_again(self, group: Group, wanted: Conditions, alert: FleetAlert) -> None:
+        """Raise nothing for members of what a person resolved, unless it is another matter.
+
+        Where others bring the alert back, those that are as they were are part of it again.
+        """
+        settled: dict[str, Place] = {}
         for member_key, member in alert.members.items():
             for key in wanted.get(member_key, ()):
                 if key not in self.changes.raised:
                     continue
                 says, subject = self.changes.raised[key]
-                if not is_later(says.details, member.details or alert.alert.details):
+                if not is_another_matter(says.details, member.details or alert.alert.details):
                     del self.changes.raised[key]
-                    self.changes.refuse(key, subject, alert.alert.id)
+                    settled[key] = subject
+        self._open(group, wanted, alert)
+        if group.condition_key not in self.changes.raised:
+            for key, subject in settled.items():
+                self.changes.refuse(key, subject, alert.alert.id)
 
     def _open(self, group: Group, wanted: Conditions, resolved: FleetAlert | None) -> None:
         """Open a fleet alert where machines share a fall, or where enough alert at once."""
@@ -82,10 +92,25 @@ class Gathering:
             fall, joining = None, self._at_once(wanted)
         if len(joining) < fewest:
             return
+        if resolved is not None:
+            joining |= self._lasting(resolved, joining, wanted)
+            for member_key in resolved.members.keys() - joining.keys():
+                self._leave(group, resolved, member_key)
         says = self._says(group, joining, wanted, fall)
         self.changes.raised[group.condition_key] = (says, Fleet(group.model_type))
         for member_key, subject in joining.items():
             self._join(group, member_key, subject, wanted)
+
+    def _lasting(self, alert: FleetAlert, joining: Machines, wanted: Conditions) -> Machines:
+        """Return who else of a resolved alert is still as it was, and has no alert of its own."""
+        return {
+            key: self._subject(wanted[key])
+            for key in alert.members.keys() & wanted.keys() - joining.keys()
+            if not any(self._has_alert(one) for one in wanted[key])
+        }
+
+    def _has_alert(self, key: str) -> bool:
+        return key in self.changes.raised or key in self.changes.kept
 
     def _fallen(self, group: Group) -> Machines:
         """Return who fell with the others and has no problem of its own beside that."""
@@ -139,15 +164,10 @@ class Gathering:
         left = self._left(group, alert, wanted)
         staying = members.keys() - left
         joining = self._joining(group, alert, wanted)
-        self.changes.alert_ids[group.condition_key] = alert.alert.id
         for key in left:
             self._leave(group, alert, key)
         if fall is None and 2 * (len(staying) + len(joining)) <= alert.n_joined:
-            # The fleet is well again: whoever is not gets an alert of its own.
-            through = self.changes.seen_through.get(group.model_type)
-            self.changes.cleared[group.condition_key] = Cleared(alert.alert, "recovered", through)
-            for key in staying:
-                self._leave(group, alert, key)
+            self._end(group, alert, staying)
             return
         for member_key in staying:
             for key in wanted.get(member_key, ()):
@@ -155,13 +175,26 @@ class Gathering:
                     self.changes.told(found[1], key, "in_fleet_alert", fleet=group.condition_key)
         for member_key, subject in joining.items():
             self._join(group, member_key, subject, wanted)
-        says = self._says(group, [*staying, *joining], wanted, fall, before=alert.alert)
-        self.changes.kept[group.condition_key] = (alert.alert, says, Fleet(group.model_type))
+        self.changes.alert_ids[group.condition_key] = alert.alert.id
+        present = [*staying, *joining]
+        if fall is not None or any(one in wanted for one in present):
+            says = self._says(group, present, wanted, fall, before=alert.alert)
+            self.changes.kept[group.condition_key] = (alert.alert, says, Fleet(group.model_type))
+
+    def _end(self, group: Group, alert: FleetAlert, staying: Collection[str]) -> None:
+        """End what the fleet has no longer: whoever is not well gets an alert of its own."""
+        through = self.changes.seen_through.get(group.model_type)
+        action = "recovered" if alert.n_joined else RETIRED
+        self.changes.cleared[group.condition_key] = Cleared(alert.alert, action, through)
+        self.changes.alert_ids[group.condition_key] = alert.alert.id
+        for key in staying:
+            self._leave(group, alert, key)
 
     def _left(self, group: Group, alert: FleetAlert, wanted: Conditions) -> set[str]:
         """Return who is well, or no longer in service.
 
-        Whose own series showed the fall and is well leaves, though the fleet's split stays.
+        Whose own series showed the fall and is well leaves, though the fleet's split stays. Of a
+        newer version that cannot be judged yet nobody knows that it is well.
         """
         fallen = self._fallen(group)
         return {
@@ -170,20 +203,24 @@ class Gathering:
             if key not in wanted
             and (one.details or key not in fallen)
             and one.model_id not in self.skipped
+            and not (one.in_service and self._is_unproved(group, one))
         }
+
+    def _is_unproved(self, group: Group, one: Present) -> bool:
+        serves = self.changes.unjudged.get((one.machine_id, group.model_type), one.model_id)
+        return group.alert_type in JUDGED_TYPES and serves != one.model_id
 
     def _joining(self, group: Group, alert: FleetAlert, wanted: Conditions) -> Machines:
         """Return whose alerts, new or not, share the fall, or began when those of members did."""
         fall = self.falls.get(group)
         fallen, own = self._fallen(group), fall.own if fall else frozenset()
         spans = [self.changes.spans[wanted[key][0]] for key in alert.members if key in wanted]
+        enough = self.types[group.model_type].fewest_in_storm
         machines: Machines = {}
         for key in wanted.keys() - alert.members.keys():
             subject, span = self._subject(wanted[key]), self.changes.spans[wanted[key][0]]
-            has_alert = any(
-                one in self.changes.raised or one in self.changes.kept for one in wanted[key]
-            )
-            is_alike = key in fallen or _most_overlap(span, spans)
+            has_alert = any(self._has_alert(one) for one in wanted[key])
+            is_alike = key in fallen or _overlap(span, spans, enough)
             if has_alert and is_alike and subject.model_id not in own:
                 machines[key] = subject
         return machines
@@ -238,10 +275,10 @@ class Gathering:
         return self.changes.seen_through.get(group.model_type)
 
 
-def _most_overlap(span: Span, others: Collection[Span]) -> bool:
-    """Whether a span has a moment in common with more than half of some others."""
+def _overlap(span: Span, others: Collection[Span], enough: int) -> bool:
+    """Whether a span has a moment in common with more than half of some others, or with enough."""
     common = sum(first <= span[1] and span[0] <= last for first, last in others)
-    return 2 * common > len(others)
+    return 2 * common > len(others) or common >= enough
 
 
 def _most_overlapping(spans: Mapping[str, Span]) -> list[str]:

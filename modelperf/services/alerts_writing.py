@@ -16,8 +16,8 @@ import msgspec
 from modelperf.models import Alert, AlertMember, Notice
 from modelperf.models.keys import uuid7
 from modelperf.services import notices
-from modelperf.services.alerts_conditions import Wanted, common_key, is_later
-from modelperf.services.alerts_earlier import newest_resolved
+from modelperf.services.alerts_conditions import Wanted, common_key
+from modelperf.services.alerts_earlier import is_another_matter, newest_resolved, undone
 from modelperf.services.alerts_fleet import Member, write_members
 from modelperf.services.alerts_following import SYSTEM, Changes, Place
 from modelperf.services.alerts_news import News
@@ -104,7 +104,7 @@ def _leave_to(member: AlertMember, key: str, changes: Changes) -> None:
     if not alert.is_resolved:
         del changes.raised[key]
         changes.told(subject, key, "in_fleet_alert", alert_id=str(alert.pk))
-    elif not is_later(wanted.details, member.details or alert.alert_details):
+    elif not is_another_matter(wanted.details, member.details or alert.alert_details):
         del changes.raised[key]
         changes.refuse(key, subject, alert.pk)
 
@@ -130,6 +130,7 @@ def _raises(
 ) -> tuple[list[Alert], list[dict[str, Any]]]:
     """Return new alerts, and what those say that were resolved before and are raised again."""
     earlier = newest_resolved(changes.raised)
+    taken_back = undone(changes.raised, earlier)
     created: list[Alert] = []
     reopened: list[dict[str, Any]] = []
     for key, (wanted, subject) in list(changes.raised.items()):
@@ -137,7 +138,8 @@ def _raises(
         if (
             before
             and before.resolved_by != SYSTEM
-            and not is_later(wanted.details, before.alert_details)
+            and key not in taken_back
+            and not is_another_matter(wanted.details, before.alert_details)
         ):
             changes.refuse(key, subject, before.pk)
             continue
