@@ -28,6 +28,19 @@ UNSNOOZED: Final[dict[str, Any]] = {
     "snoozed_peak": None,
 }
 UNACKNOWLEDGED: Final[dict[str, Any]] = {"acknowledged_at": None, "acknowledged_by": ""}
+# Their condition is there or not, and is one occurrence however long it lasts.
+UNCOUNTED: Final = frozenset(
+    {
+        Alert.Type.DATA_DRIFT,
+        Alert.Type.EVALUATION_MISSING,
+        Alert.Type.RETRAINING_NOT_HELPING,
+        Alert.Type.AB_TEST_COMPLETED,
+    }
+)
+# Of a series; the others have neither a peak nor another severity.
+_WORSENING: Final = frozenset(
+    {Alert.Type.DRIFT_DETECTED, Alert.Type.PERFORMANCE_DEGRADATION, Alert.Type.DATA_DRIFT}
+)
 _UNRESOLVED: Final = frozenset({Alert.State.OPEN, Alert.State.ACKNOWLEDGED, Alert.State.SNOOZED})
 
 
@@ -141,15 +154,38 @@ class Snooze(Verb):
         if not timedelta() < until - timezone.now() <= LONGEST_SNOOZE:
             raise InvalidError.field("until", "until lies in the future, within a year.")
 
+    def refusal(self, alert: Alert, now: datetime) -> str | None:
+        """Return also which of the ends an alert of its type never reaches."""
+        if refused := Verb.refusal(self, alert, now):
+            return refused
+        counts, worsens = alert.alert_type not in UNCOUNTED, _may_worsen(alert)
+        others = [name for name, ends in (("count", counts), ("worse", worsens)) if ends]
+        instead = f"Send {' or '.join(['until', *others])} instead."
+        kind = alert.alert_type.replace("_", " ")
+        if self.count is not None and not counts:
+            return f"Alerts of type {kind} are not counted up: count would never end it. {instead}"
+        if self.until is None and self.count is None and not worsens:
+            return f"Alerts of type {kind} do not get worse: that would never end it. {instead}"
+        return None
+
     def changes(self, by: str, now: datetime) -> dict[str, Any]:
-        """Return the ends of the snooze, counted and measured from what the alert is like now."""
+        """Return the ends of the snooze, counted and measured from what the alert is like now.
+
+        A revision it is also where they are what they were: somebody has decided anew.
+        """
         return {
             "state": Alert.State.SNOOZED,
+            "revision": F("revision") + 1,
             "snoozed_until": self.until,
             "snoozed_until_count": F("occurrences") + self.count if self.count else None,
             "snoozed_until_worse": self.worse,
             "snoozed_peak": _as_bad_as_now() if self.worse else None,
         }
+
+
+def _may_worsen(alert: Alert) -> bool:
+    """Whether more machines may join, or there is a peak or a severity that may rise."""
+    return alert.machine_id is None or alert.alert_type in _WORSENING
 
 
 def _as_bad_as_now() -> Case:

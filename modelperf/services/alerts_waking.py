@@ -47,13 +47,14 @@ _WAKE: Final = """
 """
 _TIME_IS_OVER: Final = "s.snoozed_until <= %b::timestamptz"
 _RANK: Final = "array_position(ARRAY['normal', 'warning', 'critical'], {}::text)"
-# When it was snoozed is its newest step that began to be, or changed how it is.
+# When it was snoozed is its newest step that began to be, or changed how it is, or in which
+# somebody wanted the same anew.
 _SEVERITY_THEN: Final = """(
     SELECT e.severity FROM (
         SELECT pgh_id, state, severity,
             (state, snoozed_until, snoozed_until_count, snoozed_until_worse) IS DISTINCT FROM
             lag((state, snoozed_until, snoozed_until_count, snoozed_until_worse))
-                OVER (ORDER BY pgh_id) AS is_step
+                OVER (ORDER BY pgh_id) OR pgh_context ->> 'verb' = 'snooze' AS is_step
         FROM model_alert_events WHERE pgh_obj_id = s.id
     ) AS e
     WHERE e.is_step AND e.state = 'snoozed' ORDER BY e.pgh_id DESC LIMIT 1

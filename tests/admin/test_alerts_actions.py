@@ -250,6 +250,19 @@ def test_snooze_without_an_end_asks_again(desk: Client, fields: dict[str, str], 
     assert Alert.objects.get(pk=alert.pk).state == "open"
 
 
+def test_snooze_by_a_count_tells_which_are_not_counted(desk: Client) -> None:
+    counted = factories.AlertFactory.create()
+    missing = factories.AlertFactory.create(alert_type="evaluation_missing")
+
+    html = answer(desk, act(desk, "snooze", counted, missing), count="3")
+
+    done, refused = told(html)
+    assert done == "1 snoozed."
+    assert "evaluation missing are not counted" in refused
+    assert refused.endswith("Send until instead.")
+    assert Alert.objects.get(state="open") == missing
+
+
 def test_assign_gives_to_a_person_and_a_team_each_by_itself(desk: Client) -> None:
     bo, team = groups.member("viewer", "bo"), Group.objects.create(name="pumps")
     nobody = factories.UserFactory.create(username="visitor")

@@ -303,6 +303,15 @@ def test_a_snooze_says_when_it_ends(api: APIClient) -> None:
         assert places(api.post(of(alert, "snooze"), wrong)) == [["body", place]]
 
 
+def test_a_count_that_never_ends_a_snooze_is_refused_with_what_to_send(api: APIClient) -> None:
+    alert = factories.AlertFactory.create(alert_type="data_drift")
+    refused = api.post(of(alert, "snooze"), {"count": 3})
+    assert (refused.status_code, refused.json()["state"]["state"]) == (409, "open")
+    assert refused.json()["detail"].endswith("Send until or worse instead.")
+    (one,) = bulk(api, "snooze", [alert.pk], count=3).json()
+    assert (one["status"], one["detail"]) == ("conflict", refused.json()["detail"])
+
+
 def test_a_comment_is_kept_with_who_said_it(api: APIClient) -> None:
     alert = factories.AlertFactory.create()
     said = api.post(of(alert, "comment"), {"text": " A bearing? "}, headers={"if-match": '"1"'})
