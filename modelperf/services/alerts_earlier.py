@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from django.db.models import Max, Q
 from modelperf.models import Alert, ModelActivation
 from modelperf.services.alerts_conditions import JUDGED_TYPES, Wanted, is_later
 from modelperf.services.alerts_following import FALLS, HISTORY_CHANGED, RETRAINED, SYSTEM, Place
+from modelperf.services.database import execute
 
 MUCH_WORSE: Final = 2.0  # times as far from the level before
 
@@ -20,9 +21,34 @@ def is_another_matter(details: dict[str, Any], earlier: dict[str, Any]) -> bool:
     """Whether a condition is not what a person has resolved: a later change, or far more of it.
 
     Whoever accepts a loss of a third has not accepted ten times as much, though it is all dated
-    to the same day: a series that goes on to fall shows its first fall as the change.
+    to the same day: a series that goes on to fall shows its first fall as the change. What was over
+    since is there anew.
     """
-    return is_later(details, earlier) or _is_much_worse(details, earlier)
+    is_over = bool(earlier.get(_OVER))
+    return is_over or is_later(details, earlier) or _is_much_worse(details, earlier)
+
+
+def note_over(condition_keys: Sequence[str]) -> None:
+    """Note that distributions are as they should, in what a person resolved about them.
+
+    Their windows have no date of a change by which to tell a later one from the same.
+    """
+    if condition_keys:
+        execute(_NOTE_OVER, [list(condition_keys), list(condition_keys), SYSTEM])
+
+
+_OVER: Final = "is_over"
+_NOTE_OVER: Final = f"""
+    WITH members AS (
+        UPDATE model_alert_members m SET details = m.details || '{{"{_OVER}": true}}'
+        FROM model_alerts a
+        WHERE a.id = m.alert_id AND a.is_resolved AND m.left_at IS NULL
+            AND m.condition_key = ANY(%b::text[]) AND NOT m.details ? '{_OVER}'
+    )
+    UPDATE model_alerts SET alert_details = alert_details || '{{"{_OVER}": true}}'
+    WHERE condition_key = ANY(%b::text[]) AND is_resolved AND resolved_by <> %b
+        AND NOT alert_details ? '{_OVER}'
+"""
 
 
 def _is_much_worse(details: dict[str, Any], earlier: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from modelperf.services.alerts_conditions import (
     OpenAlert,
     Wanted,
     common_key,
+    condition_key,
     wanted_alerts,
 )
 from modelperf.services.metrics_rows import END_OF_TIME, START_OF_TIME, Subject
@@ -23,6 +24,7 @@ from modelperf.services.policies import PolicyValues
 
 SYSTEM: Final = "system"
 _MISSING: Final = Alert.Type.EVALUATION_MISSING.value
+_DATA_DRIFT: Final = Alert.Type.DATA_DRIFT.value
 RETRAINED: Final = "retrained_model"
 RETIRED: Final = "retired"
 HISTORY_CHANGED: Final = "history_changed"
@@ -89,7 +91,8 @@ class Changes:
 
     `wanted` are all conditions there are now, whether they have earned an alert or not, and
     `spans` the times between which each may have begun. `seen_through` says of each model type how
-    far its series were looked at, `unjudged` which versions serve that cannot be judged yet.
+    far its series were looked at, `unjudged` which versions serve that cannot be judged yet, and
+    `unmoved` are the conditions of distributions that were found to be as they should.
     """
 
     raised: dict[str, tuple[Wanted, Place]] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class Changes:
     refused: set[str] = field(default_factory=set)
     seen_through: dict[str, datetime] = field(default_factory=dict)
     unjudged: dict[tuple[uuid.UUID, str], uuid.UUID] = field(default_factory=dict)
+    unmoved: list[str] = field(default_factory=list)
 
     def told(self, place: Place, key: str, decision: str, **more: Any) -> None:
         """Note why a condition has an alert or none, for the verdict that is stored."""
@@ -176,6 +180,9 @@ def decide(followed: Iterable[Followed], *, cut_off: Callable[[Followed], float]
             seen[kind] = max(one.seen_through, seen.get(kind, one.seen_through))
         if one.verdict["status"] == "insufficient_data":
             changes.unjudged[one.subject.series] = one.subject.model_id
+        if _DATA_DRIFT in one.seen_types:
+            key = condition_key(one.subject, _DATA_DRIFT, "")
+            changes.unmoved += [] if key in one.seen else [key]
         if one.verdict["conditions"] or one.open_alerts or one.seen:
             _decide(one, cut_off, changes)
     return changes
@@ -246,7 +253,9 @@ def _decide_clearing(
         if alert.details.get("rule") == OWN_PART and not one.compares:
             continue
         if key not in kept and is_gone and not _awaits_proof(alert, one.subject):
-            changes.cleared[key] = Cleared(alert, _clearing_action(alert, one), one.seen_through)
+            # Evaluations say nothing of how far features were looked at.
+            through = one.seen_through if alert.alert_type in JUDGED_TYPES else None
+            changes.cleared[key] = Cleared(alert, _clearing_action(alert, one), through)
             changes.told(one.subject, key, "cleared", alert_id=str(alert.id))
 
 

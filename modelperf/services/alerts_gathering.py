@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from modelperf.models import Alert
 from modelperf.services.alerts_conditions import JUDGED_TYPES, OpenAlert, Wanted, common_key
 from modelperf.services.alerts_earlier import is_another_matter
 from modelperf.services.alerts_fleet import (
@@ -183,7 +182,7 @@ class Gathering:
 
     def _end(self, group: Group, alert: FleetAlert, staying: Collection[str]) -> None:
         """End what the fleet has no longer: whoever is not well gets an alert of its own."""
-        through = self.changes.seen_through.get(group.model_type)
+        through = self._seen_through(group)
         action = "recovered" if alert.n_joined else RETIRED
         self.changes.cleared[group.condition_key] = Cleared(alert.alert, action, through)
         self.changes.alert_ids[group.condition_key] = alert.alert.id
@@ -265,14 +264,14 @@ class Gathering:
                 "n_members": len(members),
                 "n_machines": n_machines,
             },
-            seen_through=self._seen_through(group),
+            seen_through=self._seen_through(group, own),
         )
 
-    def _seen_through(self, group: Group) -> datetime | None:
-        """Return how far the machines were looked at, where their evaluations are the point."""
-        if group.alert_type == Alert.Type.EVALUATION_MISSING:
-            return None
-        return self.changes.seen_through.get(group.model_type)
+    def _seen_through(self, group: Group, own: Collection[Wanted] = ()) -> datetime | None:
+        """Return how far machines were looked at: their evaluations, or windows of features."""
+        if group.alert_type in JUDGED_TYPES:
+            return self.changes.seen_through.get(group.model_type)
+        return max((one.seen_through for one in own if one.seen_through), default=None)
 
 
 def _overlap(span: Span, others: Collection[Span], enough: int) -> bool:

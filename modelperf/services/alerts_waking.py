@@ -45,7 +45,10 @@ _WAKE: Final = """
     WHERE a.id = over.id
     RETURNING a.id
 """
-_TIME_IS_OVER: Final = "s.snoozed_until <= %b::timestamptz"
+# What is about a machine out of service waits until that serves again.
+_TIME_IS_OVER: Final = """s.snoozed_until <= %b::timestamptz AND NOT EXISTS (
+    SELECT FROM machines c WHERE c.id = s.machine_id AND NOT c.is_active
+)"""
 _RANK: Final = "array_position(ARRAY['normal', 'warning', 'critical'], {}::text)"
 # When it was snoozed is its newest step that began to be, or changed how it is, or in which
 # somebody wanted the same anew.

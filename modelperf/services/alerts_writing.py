@@ -15,9 +15,8 @@ import msgspec
 
 from modelperf.models import Alert, AlertMember, Notice
 from modelperf.models.keys import uuid7
-from modelperf.services import notices
+from modelperf.services import alerts_earlier, notices
 from modelperf.services.alerts_conditions import Wanted, common_key
-from modelperf.services.alerts_earlier import is_another_matter, newest_resolved, undone
 from modelperf.services.alerts_fleet import Member, write_members
 from modelperf.services.alerts_following import SYSTEM, Changes, Place
 from modelperf.services.alerts_news import News
@@ -57,6 +56,7 @@ def carry_out(changes: Changes, *, now: datetime, members: Sequence[Member] = ()
         now,
     )
     _update([*reopened, *_kept(changes, news, now)], news)
+    alerts_earlier.note_over(changes.unmoved)
     joined = write_members(members, changes.alert_ids, now)
     news.tell(now)
     notices.tell_joined(joined=joined, unless={*news.opened, *news.reopened}, now=now)
@@ -71,11 +71,17 @@ def resolve(ended: Sequence[Ended], *, now: datetime) -> list[uuid.UUID]:
 
 
 def _kept(changes: Changes, news: News, now: datetime) -> list[dict[str, Any]]:
-    """Return what unresolved alerts say now, where there is new evidence."""
+    """Return what unresolved alerts say now: by new evidence, or that there is none as before."""
     kept = []
     for alert, wanted, place in changes.kept.values():
         then = alert.details, alert.occurrences, alert.seen_through, alert.model_id
-        if then != (wanted.details, wanted.occurrences, wanted.seen_through, place.model_id):
+        is_missing = wanted.alert_type == Alert.Type.EVALUATION_MISSING
+        if is_missing or then != (
+            wanted.details,
+            wanted.occurrences,
+            wanted.seen_through,
+            place.model_id,
+        ):
             kept.append(_content(wanted, place, now) | {"id": alert.id})
             if _RANK[wanted.severity] > _RANK[alert.severity]:
                 news.rose.append(alert.id)
@@ -104,7 +110,9 @@ def _leave_to(member: AlertMember, key: str, changes: Changes) -> None:
     if not alert.is_resolved:
         del changes.raised[key]
         changes.told(subject, key, "in_fleet_alert", alert_id=str(alert.pk))
-    elif not is_another_matter(wanted.details, member.details or alert.alert_details):
+    elif not alerts_earlier.is_another_matter(
+        wanted.details, member.details or alert.alert_details
+    ):
         del changes.raised[key]
         changes.refuse(key, subject, alert.pk)
 
@@ -129,8 +137,8 @@ def _raises(
     changes: Changes, now: datetime, decision: str
 ) -> tuple[list[Alert], list[dict[str, Any]]]:
     """Return new alerts, and what those say that were resolved before and are raised again."""
-    earlier = newest_resolved(changes.raised)
-    taken_back = undone(changes.raised, earlier)
+    earlier = alerts_earlier.newest_resolved(changes.raised)
+    taken_back = alerts_earlier.undone(changes.raised, earlier)
     created: list[Alert] = []
     reopened: list[dict[str, Any]] = []
     for key, (wanted, subject) in list(changes.raised.items()):
@@ -139,7 +147,7 @@ def _raises(
             before
             and before.resolved_by != SYSTEM
             and key not in taken_back
-            and not is_another_matter(wanted.details, before.alert_details)
+            and not alerts_earlier.is_another_matter(wanted.details, before.alert_details)
         ):
             changes.refuse(key, subject, before.pk)
             continue
@@ -232,6 +240,11 @@ _CONTENT: Final = {
     "model_id": "uuid",
     "model_version": "int4",
 }
+# Judging knows the worst since a change; of distributions only those of the newest windows.
+_SAID: Final = {
+    "peak_metric_value": "CASE WHEN w.opened_at IS NULL AND w.alert_type = 'data_drift'"
+    " THEN greatest(a.peak_metric_value, w.peak_metric_value) ELSE w.peak_metric_value END"
+}
 # Whoever had it has it still; what somebody took note of was the time before.
 _WHEN_OPENED: Final = {
     "state": "'open'",
@@ -245,7 +258,7 @@ _WHEN_OPENED: Final = {
 }
 _UPDATE: Final = f"""
     UPDATE model_alerts AS a SET is_resolved = false,
-        {", ".join(f"{name} = w.{name}" for name in _CONTENT)},
+        {", ".join(f"{name} = {_SAID.get(name, f'w.{name}')}" for name in _CONTENT)},
         {
     ", ".join(
         f"{name} = CASE WHEN w.opened_at IS NULL THEN a.{name} ELSE {value} END"
