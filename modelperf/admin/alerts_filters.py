@@ -38,7 +38,11 @@ class _Filter(admin.SimpleListFilter):
     is_tab: ClassVar[bool] = False
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return what can be asked for."""
+        """Return what can be asked for; a list that only serves a verb shows no menus."""
+        return [] if request.method == "POST" else self.offered()
+
+    def offered(self) -> list[tuple[str, str]]:
+        """Return what the menu offers."""
         return []
 
     def has_output(self) -> bool:
@@ -61,7 +65,7 @@ class LifeFilter(_Filter):
     UNRESOLVED, ALL = "", "all"
     LONG: ClassVar = frozenset({Alert.State.RESOLVED.value, ALL})  # as many as there ever were
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def offered(self) -> list[tuple[str, str]]:
         """Return the states and all."""
         return [*((state.value, words(state.value)) for state in Alert.State), (self.ALL, "All")]
 
@@ -84,7 +88,7 @@ class HolderFilter(_Filter):
     parameter_name = "holder"
     is_tab = True
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def offered(self) -> list[tuple[str, str]]:
         """Return the people who have something unresolved, after oneself and nobody."""
         taken = Alert.objects.unresolved().filter(assignee__isnull=False).values("assignee")
         people = User.objects.filter(pk__in=taken).order_by("username")
@@ -113,7 +117,7 @@ class TeamFilter(_Filter):
     title = "team"
     parameter_name = "team"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def offered(self) -> list[tuple[str, str]]:
         """Return the teams, which are the groups of people here."""
         teams = Group.objects.order_by("name").values_list("pk", "name")
         return [(NOBODY, "No team"), *((str(pk), name) for pk, name in teams)]
@@ -135,7 +139,7 @@ class ScopeFilter(_Filter):
     title = "scope"
     parameter_name = "scope"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def offered(self) -> list[tuple[str, str]]:
         """Return the two scopes."""
         return [("machine", "One machine"), ("fleet", "Fleet")]
 
@@ -152,7 +156,7 @@ class ModelTypeFilter(_Filter):
     title = "model type"
     parameter_name = "model_type"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def offered(self) -> list[tuple[str, str]]:
         """Return the types of all series: there are fewer of those than of alerts."""
         types = Series.objects.order_by("model_type").values_list("model_type", flat=True)
         return [(name, name) for name in types.distinct()]
@@ -174,7 +178,7 @@ class AgeFilter(_Filter):
     }
     OLDER = "older"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+    def offered(self) -> list[tuple[str, str]]:
         """Return the ages."""
         recent = [(name, f"Last {name}") for name in self.WITHIN]
         return [*recent, (self.OLDER, "More than a week ago")]

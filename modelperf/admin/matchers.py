@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from django import forms
@@ -20,6 +20,7 @@ from modelperf.templatetags.presentation import actor, moment
 
 MOST_SHOWN: Final = 50
 EVERY: Final = "every alert"
+_DOCUMENTS: Final = ("alert_details", "auto_action_result", "metadata")
 STYLES: Final = {"all": ("css/notifications.css",)}
 HELP: Final = (
     "An object of lists; an alert matches where each field that is there has an entry that fits:"
@@ -75,21 +76,35 @@ def asked_for(text: Any) -> dict[str, Any]:
         return {}
 
 
-def in_words(document: dict[str, Any]) -> str:
-    """Return matchers in a few words."""
-    told = [f"{name}: {', '.join(map(str, some))}" for name, some in document.items()]
-    return "; ".join(told) or EVERY
+def in_words(document: Any) -> str:
+    """Return matchers in a few words; what is stored and cannot be read as it is."""
+    try:
+        known = matching.read(document).document()
+    except InvalidError:
+        return f"unreadable: {_written(document)}"
+    return "; ".join(f"{name}: {', '.join(some)}" for name, some in known.items()) or EVERY
 
 
 def of_route(matchers: dict[str, Any]) -> list[Alert]:
-    """Return the unresolved alerts that a route with these matchers tells of, worst first."""
+    """Return the unresolved alerts that a route with these matchers tells of, worst first.
+
+    Their documents are not read.
+    """
     wanted = matching.read(matchers)
-    found = Alert.objects.unresolved().worst_first()
+    found = Alert.objects.unresolved().worst_first().defer(*_DOCUMENTS)
     return [
         alert
         for alert in matching.load(found).values()
         if matching.matches(wanted, matching.matched(alert), every=False)
     ]
+
+
+def now(request: HttpRequest, find: Callable[[], Sequence[Alert]]) -> SafeString:
+    """Return which alerts stored matchers match, or why they can match none."""
+    try:
+        return shown(request, find())
+    except InvalidError as error:
+        return format_html("Unreadable. {}", error.detail)
 
 
 def shown(request: HttpRequest, alerts: Sequence[Alert]) -> SafeString:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -262,7 +263,7 @@ class RouteAdmin(ServiceAdmin):
     @admin.display(description="matches now")
     def matches_now(self, route: Any) -> SafeString:
         """Return which unresolved alerts the stored matchers match."""
-        return matchers.shown(route.asked_by, matchers.of_route(route.matchers))
+        return matchers.now(route.asked_by, partial(matchers.of_route, route.matchers))
 
     @admin.display(description="changes")
     def changes(self, route: Route) -> SafeString:

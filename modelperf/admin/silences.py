@@ -206,7 +206,8 @@ class SilenceAdmin(ServiceAdmin):
     @admin.display(description="matches now")
     def matches_now(self, silence: Any) -> SafeString:
         """Return which unresolved alerts it is for."""
-        return matchers.shown(silence.asked_by, silences.preview(matchers=silence.matchers))
+        find = partial(silences.preview, matchers=silence.matchers)
+        return matchers.now(silence.asked_by, find)
 
     @admin.display(description="set by")
     def set_by(self, silence: Silence) -> str:

@@ -173,7 +173,7 @@ def test_resolving_500_takes_few_statements_and_leaves_an_event_each(desk: Clien
     assert (resolved.count(), actors) == (500, {("user:ada", "the cooling")})
     assert LogEntry.objects.count() == 500
     # The page that is shown afterwards included.
-    assert (len(asking) <= 20, len(doing) <= 32) == (True, True)
+    assert (len(asking) <= 20, len(doing) <= 30) == (True, True)
     unresolved = set(Alert.objects.filter(is_resolved=False).values_list("pk", flat=True))
     assert unresolved == {other.pk, late.pk}, "only what was shown is resolved"
 

@@ -332,6 +332,23 @@ def test_a_silence_is_changed_and_ended_and_then_only_shown(desk: Client, superu
     assert shown == [False, False, True]
 
 
+@pytest.mark.parametrize("stored", [{"colour": ["red"]}, {"machine": 5}, ["pump 1"], "pump 1"])
+def test_stored_matchers_that_cannot_be_read_are_told_so(desk: Client, stored: Any) -> None:
+    alert("pump 1")
+    known = {"reason": "stored by hand", "ends_at": timezone.now() + timedelta(hours=2)}
+    silence = Silence.objects.create(
+        matchers=stored, starts_at=timezone.now(), owner="anna", created_by="user:anna", **known
+    )
+    route = Route.objects.create(name="night", channel=channel(), matchers=stored)
+
+    for address, pk in ((SILENCES, silence.pk), (ROUTES, route.pk)):
+        assert "unreadable: " in page(desk, address)
+        for client in (desk, of_group("viewer")):
+            html = page(client, f"{address}{pk}/change/")
+            assert "Unreadable. Matchers: " in html
+            assert "pump 1 is worse." not in html
+
+
 def test_operators_silence_and_viewers_watch() -> None:
     viewer, operator = of_group("viewer"), of_group("operator")
     for step in ({}, {"confirm": "1"}):
