@@ -23,6 +23,7 @@ from modelperf.admin.alerts_words import condition
 from modelperf.admin.base import component
 from modelperf.models import Alert, AlertMember
 from modelperf.models.alerts import severity_rank
+from modelperf.services.alerts_thresholds import OTHERS
 from modelperf.templatetags.presentation import (
     NOTHING,
     actor,
@@ -36,7 +37,6 @@ from modelperf.templatetags.presentation import (
     words,
 )
 
-OF_Z: Final = frozenset({"change_point", "collapse"})
 GLYPHS: Final = {"open": "open", "acknowledged": "ack", "snoozed": "snooze", "resolved": "ok"}
 
 
@@ -149,17 +149,18 @@ class AlertAdmin(AlertPage, AlertVerbs):
 
     @admin.display(description="limit")
     def limit(self, alert: Alert) -> str:
-        """Return the limit and what it is one of: the metric, Z, a distance, a time."""
+        """Return the limit and what it is one of: the metric, Z, a distance, a time, trainings."""
         if alert.threshold_value is None:
             return NOTHING
-        if alert.alert_type == Alert.Type.EVALUATION_MISSING:
-            return f"one each {span(alert.threshold_value)}"
-        rule, limit = alert.alert_details.get("rule"), number(alert.threshold_value)
-        if alert.alert_type == Alert.Type.DATA_DRIFT:
-            return f"KS {limit}"
-        if rule in OF_Z or alert.machine is None:
-            return f"Z {limit}"
-        return f"{limit} {metric_of(alert).unit}".rstrip()
+        limit = number(alert.threshold_value)
+        told = {
+            "seconds": f"one each {span(alert.threshold_value)}",
+            "trainings": f"{limit} training{'' if alert.threshold_value == 1 else 's'}",
+            "ks": f"KS {limit}",
+            "z": f"Z {limit}",
+        }
+        of = OTHERS.get(str(alert.alert_details.get("rule")))
+        return told[of] if of else f"{limit} {metric_of(alert).unit}".rstrip()
 
     @admin.display(description="since, 95 %")
     def since(self, alert: Alert) -> SafeString | str:

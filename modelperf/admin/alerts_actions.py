@@ -14,6 +14,7 @@ from django.contrib.admin import helpers
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.html import format_html
 
 from modelperf.admin import alerts_chosen as chosen
 from modelperf.admin.alerts_filters import LifeFilter
@@ -165,7 +166,7 @@ class AlertVerbs(ReadOnlyAdmin):
             return self._ask(request, form, says=says, will=found, label="Comment")
         alerts_bulk.comment(alerts=found, by=actor(request), text=form.cleaned_data["text"])
         self._log(request, found, "Commented.")
-        self.message_user(request, f"{len(found)} commented.", messages.SUCCESS)
+        self.message_user(request, f"{len(found):,} commented.", messages.SUCCESS)
         return None
 
     @admin.action(description="Retrain…", permissions=["train"])
@@ -273,7 +274,8 @@ class AlertVerbs(ReadOnlyAdmin):
         if n:
             self.message_user(request, f"{n:,} {done}.", messages.SUCCESS)
         for alert, sentence in refused[:MOST_TOLD]:
-            self.message_user(request, f"{alert} {sentence}", messages.WARNING)
+            why = format_html("<bdi>{}</bdi> {}", alert, sentence)
+            self.message_user(request, why, messages.WARNING)
         if len(refused) > MOST_TOLD:
             says = f"{len(refused) - MOST_TOLD:,} more were not changed."
             self.message_user(request, says, messages.WARNING)

@@ -222,7 +222,7 @@ def _ways(
         address = reverse("admin:modelperf_abtest_change", args=[tests[0].pk])
         yield Way(address, "Test to decide" if is_open else "Test", is_open)
     if members is not None:
-        yield Way("#h-members", f"Machines ({len(members.rows)})", is_open)
+        yield Way("#h-members", f"Machines ({len(members.rows):,})", is_open)
     if alert.machine_id is not None:
         series = around.series_page(alert.machine_id, alert.model_type)
         yield Way(series, "Series page", is_open and alert.alert_type in _SEEN_FIRST)

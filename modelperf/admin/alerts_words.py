@@ -18,10 +18,16 @@ NEVER: Final = 1e-16  # what a p or q below it says is said by this already
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An alert's condition as a sentence, and the place it is about."""
+    """An alert's condition as a sentence, and what it is about: a machine, and which model."""
 
-    place: str
+    where: str
+    model: str
     sentence: str
+
+    @property
+    def place(self) -> str:
+        """The machine and the model in a line."""
+        return f"{self.where} · {self.model}"
 
 
 def condition(alert: Alert) -> Told:
@@ -32,13 +38,13 @@ def condition(alert: Alert) -> Told:
     version = f" v{alert.model_version}" if alert.model_version else ""
     model = rf"{re.escape(alert.model_type)}(?: v\d+)?: "
     if alert.machine is None:
-        place, start = "Fleet", model
+        where, start = "Fleet", model
     else:
-        place, start = alert.machine.name, rf"(?:{re.escape(alert.machine.name)}|.*?) · {model}"
+        where, start = alert.machine.name, rf"(?:{re.escape(alert.machine.name)}|.*?) · {model}"
     found = re.match(start, alert.alert_message, re.DOTALL)
     rest = alert.alert_message[found.end() :] if found else ""
     sentence = capfirst(rest) if rest else alert.alert_message
-    return Told(f"{place} · {alert.model_type}{version}", sentence)
+    return Told(where, f"{alert.model_type}{version}", sentence)
 
 
 def level(value: float | None) -> str:

@@ -11,6 +11,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
@@ -129,12 +130,13 @@ class ServiceAdmin(ModelAdmin):
             try:
                 verb(one)
             except DomainError as error:
-                self.message_user(request, f"{one}: {error.detail}", messages.ERROR)
+                says = format_html("<bdi>{}</bdi>: {}", one, error.detail)
+                self.message_user(request, says, messages.ERROR)
                 continue
             self.log_change(request, one, log)
             changed += 1
         if changed:
-            self.message_user(request, f"{changed} {done}.", messages.SUCCESS)
+            self.message_user(request, f"{changed:,} {done}.", messages.SUCCESS)
 
 
 class ReadOnlyAdmin(ServiceAdmin):

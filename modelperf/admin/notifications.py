@@ -277,7 +277,7 @@ class RouteAdmin(ServiceAdmin):
             super().save_model(request, obj, form, change)
         n = len(matchers.of_route(obj.matchers))
         told = (
-            f"It matches {n} unresolved alert{'' if n == 1 else 's'} now."
+            f"It matches {n:,} unresolved alert{'' if n == 1 else 's'} now."
             " It tells only of what happens from now on."
         )
         self.message_user(request, told, messages.INFO)

@@ -317,8 +317,8 @@ def test_history_has_steps_and_comments_newest_first_with_their_actors(desk: Cli
 
     html = html_of(desk, alert)
 
-    steps = re.findall(r"<strong>([^<]*)</strong> by ([^<\n]*)", html)
-    assert [(word, by.strip()) for word, by in steps] == [
+    steps = re.findall(r"<strong>([^<]*)</strong> by <bdi>([^<]*)</bdi>", html)
+    assert steps == [
         ("Comment", "pager (key)"),
         ("Acknowledged", "bo"),
         ("Opened, warning", "modelperf"),
@@ -351,6 +351,21 @@ def test_who_was_told_is_said_newest_first(desk: Client) -> None:
         "Over: Not told to pager: it is off.",
         "Opened: Not told to pager: severity warning does not match.",
     ]
+
+
+def test_a_name_that_turns_the_direction_of_writing_stands_by_itself(desk: Client) -> None:
+    name = "pump \u202e1"
+    alert = factories.AlertFactory.create(
+        model__machine__name=name, alert_message=f"{name} · baseline v1: it is worse."
+    )
+    alerts.acknowledge(alert=alert, by=f"user:{name}")
+
+    html = html_of(desk, alert)
+    assert f"<bdi>{name}</bdi> · baseline v1" in html
+    assert f"by <bdi>{name}</bdi>" in html
+    chosen = {"action": "resolve", "_selected_action": [alert.pk]}
+    asked = desk.post(LIST, chosen).content.decode()
+    assert f"<bdi>{alert.alert_message}</bdi>" in asked
 
 
 def test_a_comment_is_written_in_place(desk: Client) -> None:

@@ -92,7 +92,7 @@ def test_the_place_is_left_out_of_the_condition_whatever_a_machine_is_called(
         model__machine__name=name, model_type="wind", alert_message=message
     )
 
-    assert condition(alert) == Told(f"{name} · wind v1", told)
+    assert condition(alert) == Told(name, "wind v1", told)
     assert site.get_model_admin(Alert).condition(alert) == told  # of the list
 
 

@@ -256,17 +256,29 @@ def test_uncertainty_comes_from_the_verdict_on_the_same_change(
     ("fields", "told"),
     [
         (
-            {"alert_type": "evaluation_missing", "threshold_value": 3600.0},
+            {"alert_type": "evaluation_missing", "threshold_value": 3600.0}
+            | {"alert_details": {"rule": "evaluation_missing"}},
             {"levels": "limit one each 60 min", "seen": "51"},
         ),
         (
-            {"alert_type": "data_drift", "threshold_value": 0.1, "current_metric_value": 0.31},
+            {"alert_type": "data_drift", "threshold_value": 0.1, "current_metric_value": 0.31}
+            | {"alert_details": {"rule": "data_drift"}},
             {"levels": "KS 0.310 limit KS 0.100", "seen": "51"},
         ),
         (
             {"threshold_value": 30.0, "current_metric_value": 41.0}
             | {"alert_details": {"rule": "limit", "metric": "mape"}},
             {"levels": "41 % limit 30 %", "seen": "51"},
+        ),
+        (
+            {"threshold_value": 3.9, "current_metric_value": 41.0, "baseline_metric_value": 2.1}
+            | {"alert_details": {"rule": "own_part", "metric": "mape"}},
+            {"levels": "2.10 → 41 % limit Z 3.90"},
+        ),
+        (
+            {"alert_type": "retraining_not_helping", "threshold_value": 3.0}
+            | {"alert_details": {"rule": "retraining_not_helping", "metric": "mape"}},
+            {"levels": "limit 3 trainings"},
         ),
         (
             {"fleet": True, "alert_details": {"rule": "storm"}},
@@ -412,6 +424,26 @@ def test_long_lists_are_not_counted_to_their_end(
     assert sum("COUNT(*)" in query["sql"] and "LIMIT 3" in query["sql"] for query in seen) == 2
     assert alerts_bulk.MOST_AT_ONCE >= 5_000
     assert tabs(html)["Resolved"] == tabs(shown(desk))["Resolved"] == "2+"
+
+
+def test_large_numbers_are_written_alike_all_over_the_page(desk: Client) -> None:
+    model = factories.ModelVersionFactory.create()
+    Alert.objects.bulk_create(
+        factories.AlertFactory.build(model=model, machine=model.machine) for _ in range(1001)
+    )
+
+    html = shown(desk)
+
+    assert re.findall(r"1,001[^<]*", html) == [
+        "1,001",
+        "1,001",
+        "1,001",
+        "1,001 results",
+        "1,001 selected",
+        "1,001 that match",
+        "1,001 alerts",
+    ]
+    assert not re.search(r"[> ]1001[ <]", html)
 
 
 def test_list_reads_its_pages_through_the_index_of_its_order(desk: Client) -> None:

@@ -292,8 +292,8 @@ def test_assign_says_who_has_each_alert_now(desk: Client) -> None:
 
     html = act(desk, "assign", *Alert.objects.all())
 
-    assert 'It is his. <span class="sub">bo, team pumps</span>' in html
-    assert 'It is free. <span class="sub">nobody yet</span>' in html
+    assert 'It is his.</bdi> <span class="sub">bo, team pumps</span>' in html
+    assert 'It is free.</bdi> <span class="sub">nobody yet</span>' in html
 
 
 def test_pages_between_begin_at_the_first_field_or_the_one_that_is_wrong(desk: Client) -> None:
