@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 from modelperf.admin.base import ReadOnlyAdmin, component
 from modelperf.models import ABLook, ABRowState, ABTest
 from modelperf.services import ab_tests
+from modelperf.templatetags.presentation import number
 
 MOST_LOOKS = 10
 
@@ -51,7 +52,7 @@ class ABTestAdmin(ReadOnlyAdmin):
     def looks(self, test: ABTest) -> SafeString:
         """Return what the last looks at the observations have seen, the newest first."""
         newest = ABLook.objects.filter(test=test).order_by("-rows")[:MOST_LOOKS]
-        lines = ((f"{look.rows:,}", _interval(look), f"{look.p_value:.3g}") for look in newest)
+        lines = ((f"{look.rows:,}", _interval(look), number(look.p_value)) for look in newest)
         return format_html_join("", "<div>after {} rows: {}, p = {}</div>", lines)
 
     @admin.display(description="status", ordering="test_status")
@@ -73,5 +74,5 @@ class ABTestAdmin(ReadOnlyAdmin):
 def _interval(look: ABLook) -> str:
     """Return the difference of the losses with its interval, once it has one."""
     if look.low is None or look.high is None:
-        return f"{look.mean_difference:.4g}"
-    return f"{look.mean_difference:.4g} ({look.low:.4g} to {look.high:.4g})"
+        return number(look.mean_difference)
+    return f"{number(look.mean_difference)} ({number(look.low)} to {number(look.high)})"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from modelperf.services.alerts_conditions import METRIC_LABELS
+from modelperf.templatetags.presentation import number
 
 _BY_STATUS = {
     "stable": "No change found. Keep the model.",
@@ -65,6 +66,6 @@ def _about_conditions(rules: set[str], verdict: dict[str, Any]) -> str:
     crossed = next(one for one in verdict["conditions"] if one["rule"] == "limit")
     label = METRIC_LABELS.get(verdict["metric"], verdict["metric"])
     return (
-        f"{label} {crossed['current']:.3g} crosses its limit {crossed['threshold']:.3g}:"
-        " investigate, then retrain."
+        f"{label} {number(crossed['current'])} crosses its limit"
+        f" {number(crossed['threshold'])}: investigate, then retrain."
     )

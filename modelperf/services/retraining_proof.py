@@ -24,6 +24,7 @@ from modelperf.services.database import execute, stream
 from modelperf.services.drift_history import PACKED, History, unpacked
 from modelperf.stats.improvement import Improvement, proved_better
 from modelperf.stats.results import MetricKind
+from modelperf.templatetags.presentation import number
 
 log = structlog.get_logger(__name__)
 
@@ -88,8 +89,8 @@ class Proof:
         one, found = self.subject, self.found
         return (
             f"Version {one.new_version} has proved better than version {one.old_version} was since"
-            f" its fall: {METRIC_LABELS.get(one.metric, one.metric)} {found.after:.3g} in"
-            f" {found.n_after} evaluations, {found.before:.3g} in {found.n_before}"
+            f" its fall: {METRIC_LABELS.get(one.metric, one.metric)} {number(found.after)} in"
+            f" {found.n_after} evaluations, {number(found.before)} in {found.n_before}"
             f" (p = {found.p_value:.2g})."
         )
 

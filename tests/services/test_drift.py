@@ -275,13 +275,18 @@ def test_a_check_says_that_evaluations_stopped(model: ModelVersion) -> None:
     assert not drift.check(model=challenger, by="a").is_stale
 
 
-def test_a_limit_is_named_with_its_metric_and_value(model: ModelVersion) -> None:
-    policies.set_policy(
-        model_type="baseline", values={"primary_metric": "mae", "limit_value": 2.0}, by="a"
-    )
-    for sent in series(model, [1.0, 2.5, 2.5, 2.5]):
+@pytest.mark.parametrize(
+    ("unit", "value", "limit"), [(1.0, "2.50", "2"), (1e6, "2,500,000", "2,000,000")]
+)
+def test_a_limit_is_named_with_its_metric_and_value(
+    model: ModelVersion, unit: float, value: str, limit: str
+) -> None:
+    set_to = {"primary_metric": "mae", "limit_value": 2.0 * unit}
+    policies.set_policy(model_type="baseline", values=set_to, by="a")
+    for sent in series(model, [unit, 2.5 * unit, 2.5 * unit, 2.5 * unit]):
         last = metrics.record(evaluation=sent, by="a")
-    assert last.recommendation == ("MAE 2.5 crosses its limit 2: investigate, then retrain.")
+    said = f"MAE {value} crosses its limit {limit}: investigate, then retrain."
+    assert last.recommendation == said
 
 
 def test_windows_that_are_not_judged_yet_are_in_no_mean(model: ModelVersion) -> None:
